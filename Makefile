@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# From a fresh machine: `make demo` shows it at work, `make test` checks it, `make` lists everything.
+
+# The interpreter that .venv is made with, e.g. `make test PYTHON=/path/to/python3.13`.
+PYTHON ?= python3
+
+VENV := $(CURDIR)/.venv
+RUN := PATH="$(VENV)/bin:$$PATH"
+
+# Named after the interpreter: another one, just like a newer lock, means a new environment.
+READY := $(VENV)/ready-$(shell $(PYTHON) -c 'import platform; print(platform.python_version())')
+
+.PHONY: help setup demo test lint bench lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Create .venv with exactly what requirements.lock names
+
+# Debian leaves ensurepip out unless python3-venv is installed; a pip of the interpreter's own does as well.
+# uv does not read pip's settings, so a mirror that is set there is handed on.
+$(READY): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.version_info < (3, 11) and sys.exit("$(PYTHON) is too old: Python 3.11 or newer is needed. Name one with make PYTHON=/path/to/python3.")'
+	@echo "Creating $(VENV)"
+	@$(PYTHON) -m venv --clear --without-pip "$(VENV)"
+	@awk '/^[^ ]/ { uv = /^uv==/ } uv' requirements.lock > "$(VENV)/uv.txt"
+	@if "$(VENV)/bin/python" -m ensurepip > /dev/null 2>&1; then pip="$(VENV)/bin/python -m pip"; \
+	elif $(PYTHON) -m pip --version > /dev/null 2>&1; then pip="$(PYTHON) -m pip --python $(VENV)/bin/python"; \
+	else echo "$(PYTHON) has neither ensurepip nor pip: install the package python3-venv, then run make again." >&2; exit 1; fi; \
+	$$pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement "$(VENV)/uv.txt" && \
+	UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($$pip config get global.index-url 2> /dev/null)}}" \
+	"$(VENV)/bin/uv" pip sync --quiet --system-certs --python "$(VENV)/bin/python" --require-hashes requirements.lock
+	@touch "$@"
+
+demo: setup ## Bring staging from nothing to the newest schema, and show that a second run changes nothing
+	@echo "== 1/3  Migrate staging. The embedded servers of staging and production are started first."
+	@$(RUN) ansible-playbook migrate.yml -l staging
+	@echo "== 2/3  What each environment has now."
+	@$(RUN) ansible-playbook status.yml
+	@echo "== 3/3  Migrate staging once more: nothing changes."
+	@$(RUN) ansible-playbook migrate.yml -l staging
+
+test: lint ## Check everything: lint, unit tests and integration tests on embedded servers
+	$(RUN) pytest -n auto
+
+lint: setup ## Check style, types, playbooks and the modules' documentation
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) mypy
+	$(RUN) ansible-lint
+	$(RUN) ansible-playbook --syntax-check $(filter-out requirements.yml,$(wildcard *.yml))
+	$(RUN) ansible-doc --type module $(basename $(notdir $(wildcard library/*.py))) > /dev/null
+
+bench: setup ## Measure speed and memory, as ratios taken in the same run
+	$(RUN) python tests/benchmarks/run.py
+
+lock: setup ## Bring requirements.lock up to date
+	UV_CUSTOM_COMPILE_COMMAND="make lock" "$(VENV)/bin/uv" pip compile --quiet --system-certs --upgrade --universal --python-version 3.11 \
+		--generate-hashes --group dev --output-file requirements.lock pyproject.toml
+
+# A server of root's may live outside this directory, so the module that knows where has to remove it.
+clean: ## Remove the embedded servers with their data, the run records, .venv and the caches
+	@for environment in $(notdir $(wildcard inventories/*)); do \
+		[ ! -x "$(VENV)/bin/ansible" ] || $(RUN) ansible localhost -i localhost, -c local -o -m embedded_server \
+			-a "home='$(CURDIR)/.embedded/$$environment' state=absent" || exit 1; done
+	@rm -rf .venv .runs .ansible .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -prune -exec rm -rf {} +
+	@rmdir .embedded 2> /dev/null || true

@@ -1,0 +1,152 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ansible module: read the ledger of a database."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: schema_info
+short_description: Read which migrations a PostgreSQL database has
+version_added: "0.1.0"
+description:
+  - Reads the ledger O(schema).schema_version, and whether a migration was interrupted.
+  - Everything is read in one read-only transaction; nothing is created.
+author: Schema Runbook contributors
+attributes:
+  check_mode:
+    support: full
+    description: Reads only, so it does the same in check mode.
+  diff_mode:
+    support: N/A
+    description: Changes nothing.
+  idempotent:
+    support: full
+    description: Changes nothing.
+requirements:
+  - psycopg >= 3.1 on the host that runs the module
+options:
+  login_host:
+    description: Host name or address of the server; empty for the local socket.
+    type: str
+    default: ""
+  login_unix_socket:
+    description: Directory of the server's socket; wins over O(login_host).
+    type: path
+    default: ""
+  login_port:
+    description: Port of the server.
+    type: int
+    default: 5432
+  login_user:
+    description: User to connect as.
+    type: str
+    default: cm
+  login_password:
+    description: Password of O(login_user).
+    type: str
+    default: ""
+  login_passfile:
+    description: Password file in libpq's format, an alternative to O(login_password).
+    type: path
+    default: ""
+  login_db:
+    description: Database to read.
+    type: str
+    default: cm
+  ssl_mode:
+    description: How far TLS is demanded and verified; see libpq's C(sslmode).
+    type: str
+    default: prefer
+    choices: [allow, disable, prefer, require, verify-ca, verify-full]
+  ca_cert:
+    description: File with the certificate authorities to trust.
+    type: path
+    default: ""
+  ssl_cert:
+    description: Client certificate.
+    type: path
+    default: ""
+  ssl_key:
+    description: Key of the client certificate.
+    type: path
+    default: ""
+  connect_params:
+    description: Further libpq connection keywords; they win over the options above.
+    type: dict
+    default: {}
+  schema:
+    description: Schema that holds the ledger.
+    type: str
+    default: cm
+  digest:
+    description:
+      - Digest of the ledger the caller expects. When it is the ledger's own, RV(ledger) is left out:
+        the answer stays small, however many migrations there are.
+    type: str
+    default: ""
+  require_primary:
+    description: Fail on servers that accept no changes, and behind connection poolers in transaction mode.
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+- name: Read the version of the staging database
+  schema_info:
+    login_host: 127.0.0.1
+    login_db: cm
+  register: schema
+
+- name: Show it
+  ansible.builtin.debug:
+    var: schema.version
+"""
+
+RETURN = r"""
+version:
+  description: Highest version in the ledger; V(null) when nothing is applied.
+  type: int
+  returned: success
+count:
+  description: Number of migrations in the ledger.
+  type: int
+  returned: success
+current:
+  description: Whether the ledger has the digest that was asked about and nothing was interrupted.
+  type: bool
+  returned: success
+ledger:
+  description:
+    - The ledger itself. RV(ledger.rows) lists version, description, time of application, file name and checksum
+      of each migration; RV(ledger.progress) describes a file that was interrupted.
+  type: dict
+  returned: when not current
+server_version:
+  description: The server's version as a number, such as 180006.
+  type: int
+  returned: success
+in_recovery:
+  description: Whether the server is a standby.
+  type: bool
+  returned: success
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.runbook.connection import Login
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.inspection import INFO_ARGUMENTS, inspect
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(argument_spec=INFO_ARGUMENTS, supports_check_mode=True)
+    params = module.params
+    try:
+        result = inspect(Login.from_params(params), params["schema"], params["digest"], params["require_primary"])
+    except RunbookError as error:
+        module.fail_json(msg=error.message, code=error.code, **error.details)
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()

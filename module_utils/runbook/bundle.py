@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The bundle: a plan as one file that travels from the controller to the target.
+
+The target reads it front to back, one statement at a time, so that its memory depends on the
+largest statement and not on the size or number of files. Layout: one JSON line about the run,
+then for each task one JSON line, followed by its statements; a statement is a JSON line with
+lengths, then its bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, BinaryIO, Iterator, Optional, Sequence
+
+from ansible.module_utils.runbook.ledger import Entry
+from ansible.module_utils.runbook.migration import Prepared
+from ansible.module_utils.runbook.piece import Piece
+
+_CHUNK = 256 * 1024
+
+
+@dataclass(frozen=True)
+class Task:
+    """One file to run.
+
+    Attributes:
+        entry: what the ledger records about it.
+        rollback: whether the file undoes the migration instead of applying it.
+        statements: how many statements it has.
+        outside: why it cannot run in one transaction; empty when it can.
+        autocommit: the author asked for it (``-- transaction: none``), so nothing is wrapped.
+    """
+
+    entry: Entry
+    rollback: bool
+    statements: int
+    outside: str
+    autocommit: bool
+    lock_timeout_ms: Optional[int]
+    statement_timeout_ms: Optional[int]
+
+    @classmethod
+    def of(cls, entry: Entry, prepared: Prepared, rollback: bool) -> Task:
+        """The task of a prepared file."""
+        return cls(
+            entry=entry,
+            rollback=rollback,
+            statements=len(prepared.script.statements),
+            outside=prepared.outside,
+            autocommit=not prepared.directives.transaction,
+            lock_timeout_ms=prepared.directives.lock_timeout_ms,
+            statement_timeout_ms=prepared.directives.statement_timeout_ms,
+        )
+
+    @property
+    def transactional(self) -> bool:
+        """Whether the whole file runs in one transaction."""
+        return not self.outside
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to do besides running files: ledger entries to write without running anything.
+
+    Attributes:
+        expected: digest of the ledger the plan was made for.
+    """
+
+    expected: str
+    repair: tuple[Entry, ...] = ()
+    adopt: tuple[Entry, ...] = ()
+    baseline: tuple[Entry, ...] = ()
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A statement as it arrives; ``data`` is what follows a COPY, None for other statements."""
+
+    piece: Piece
+    data: Optional[CopyData]
+
+
+class CopyData:
+    """The data of a COPY, in chunks; can be iterated again when the statement has to be repeated."""
+
+    def __init__(self, file: BinaryIO, position: int, size: int) -> None:
+        self._file = file
+        self._position = position
+        self._size = size
+
+    def __iter__(self) -> Iterator[bytes]:
+        position, end = self._position, self._position + self._size
+        while position < end:
+            self._file.seek(position)
+            chunk = self._file.read(min(end - position, _CHUNK))
+            position += len(chunk)
+            yield chunk
+
+
+class BundleReader:
+    """Reads a bundle (on the target). Tasks come in order; a task's statements can be read again."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        head = json.loads(file.readline())
+        self.order = Order(
+            expected=head["expected"],
+            **{name: tuple(Entry(**entry) for entry in head[name]) for name in ("repair", "adopt", "baseline")},
+        )
+        self._count = head["tasks"]
+
+    def tasks(self) -> Iterator[tuple[Task, int]]:
+        """Each task and the place of its statements, for ``statements``."""
+        position = self._file.tell()
+        for _ in range(self._count):
+            self._file.seek(position)
+            fields = json.loads(self._file.readline())
+            task = Task(**{**fields, "entry": Entry(**fields["entry"])})
+            place = self._file.tell()
+            position = self._skip(place, task.statements)
+            yield task, place
+
+    def statements(self, task: Task, place: int) -> Iterator[Shipped]:
+        """The statements of a task, one at a time."""
+        position = place
+        for _ in range(task.statements):
+            self._file.seek(position)
+            line, name, size, data_size = json.loads(self._file.readline())
+            text = self._file.read(size)
+            position = self._file.tell() + (data_size or 0)
+            data = None if data_size is None else CopyData(self._file, self._file.tell(), data_size)
+            yield Shipped(Piece(text, line, name), data)
+
+    def _skip(self, position: int, statements: int) -> int:
+        for _ in range(statements):
+            self._file.seek(position)
+            _line, _name, size, data_size = json.loads(self._file.readline())
+            position = self._file.tell() + size + (data_size or 0)
+        return position
+
+
+def write_bundle(file: BinaryIO, order: Order, tasks: Sequence[tuple[Task, Prepared]]) -> None:
+    """Write a bundle (on the controller)."""
+    _write_line(file, {**asdict(order), "tasks": len(tasks)})
+    for task, prepared in tasks:
+        _write_line(file, asdict(task))
+        for statement in prepared.script.statements:
+            data = statement.data
+            _write_line(
+                file, [statement.line, statement.file, len(statement.text), None if data is None else len(data)]
+            )
+            file.write(statement.text)
+            file.write(data or b"")
+
+
+def _write_line(file: BinaryIO, value: Any) -> None:
+    file.write(json.dumps(value).encode() + b"\n")

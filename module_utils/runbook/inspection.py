@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Looking at a database without touching it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.module_utils.runbook.connection import LOGIN_ARGUMENTS, Login
+from ansible.module_utils.runbook.explain import explain
+from ansible.module_utils.runbook.ledger import Ledger, as_result
+from ansible.module_utils.runbook.session import (
+    Session,
+    SqlError,
+    application_name,
+    connect,
+    refuse_transaction_pooling,
+    refuse_unusable,
+)
+
+INFO_ARGUMENTS: dict[str, dict[str, Any]] = {
+    **LOGIN_ARGUMENTS,
+    "schema": {"type": "str", "default": "cm"},
+    "digest": {"type": "str", "default": ""},
+    "require_primary": {"type": "bool", "default": False},
+}
+
+
+def inspect(login: Login, schema: str, digest: str, require_primary: bool) -> dict[str, Any]:
+    """Read the ledger in one read-only transaction.
+
+    Parameters:
+        digest: digest of the ledger the caller expects; the rows are left out when it is right.
+        require_primary: refuse servers on which nothing could be changed.
+
+    Returns:
+        the result of the module ``schema_info``.
+
+    Raises:
+        RunbookError: what keeps the database from being read, or from being changed later.
+    """
+    with connect(login, application_name("info")) as session:
+        try:
+            if require_primary:
+                refuse_unusable(session, login)
+                refuse_transaction_pooling(session, login)
+            return _read(session, Ledger(schema), digest)
+        except SqlError as error:
+            raise explain(error, f"Reading the ledger of {login}", "") from error
+
+
+def _read(session: Session, ledger: Ledger, digest: str) -> dict[str, Any]:
+    session.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    tables = ledger.tables(session)
+    summary = ledger.summary(session, tables)
+    result = {
+        "version": summary.version,
+        "count": summary.count,
+        "current": summary.digest == digest and not summary.interrupted,
+        "server_version": session.server_version,
+        "in_recovery": summary.in_recovery,
+    }
+    if not result["current"]:
+        result["ledger"] = as_result(ledger.state(session, tables))
+    session.query("ROLLBACK")
+    return result

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What operators see of a plan: options read, results predicted, diffs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Mapping, Sequence
+
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.ledger import State
+from ansible.module_utils.runbook.migration import Migration, Prepared
+from ansible.module_utils.runbook.plan import Plan, Wanted
+from ansible.module_utils.runbook.statement import redact_passwords
+
+# A diff is for reading; of a file of data its beginning is enough. In characters.
+_SHOWN_SQL = 20_000
+
+
+def wanted(params: Mapping[str, Any]) -> Wanted:
+    """What the options of ``arguments.MIGRATION_ARGUMENTS`` ask for.
+
+    Raises:
+        RunbookError: ``option`` when the version is no number, or a baseline names none.
+    """
+    text = str(params["version"]).strip()
+    baseline = params["state"] == "baseline"
+    if text == "latest":
+        version = None
+    elif text.lstrip("-").isdecimal():
+        version = int(text)
+    else:
+        raise RunbookError(
+            f'The version to go to is "{text}". Write a number such as 4, or latest.', code="option"
+        )
+    if baseline and version is None:
+        raise RunbookError(
+            "A baseline needs the version the database really is at: name a number. "
+            "Everything up to it is taken as applied without being run.",
+            code="option",
+        )
+    return Wanted(
+        version=version,
+        baseline=baseline,
+        repair=params["repair"],
+        allow_apply=params["allow_apply"],
+        allow_rollback=params["allow_rollback"],
+        allow_missing=params["allow_missing"],
+        allow_out_of_order=params["allow_out_of_order"],
+    )
+
+
+def predicted(plan: Plan) -> dict[str, Any]:
+    """The result of a plan that has not been carried out: what check mode returns."""
+    return {
+        "previous_version": plan.previous_version,
+        "version": plan.version,
+        "pending": [migration.name for migration in plan.apply],
+        "applied": [],
+        "rolled_back": [],
+        "adopted": [_shown(migration) for migration in plan.adopt],
+        "baselined": [_shown(migration) for migration in plan.baseline],
+        "repaired": [_shown(migration) for migration in plan.repair],
+        "to_roll_back": [migration.name for migration in plan.roll_back],
+        "msg": f"Version {_number(plan.previous_version)}: {plan.summary}.",
+    }
+
+
+def done(answer: Mapping[str, Any]) -> str:
+    """One sentence about a run that was carried out."""
+    parts = [
+        f"{len(answer[name])} {word}"
+        for name, word in (
+            ("repaired", "repaired"),
+            ("adopted", "adopted"),
+            ("baselined", "baselined"),
+            ("applied", "applied"),
+            ("rolled_back", "rolled back"),
+        )
+        if answer[name]
+    ]
+    if not answer["applied"] and not answer["rolled_back"]:
+        parts.append("0 versions changed")
+    return f"Version {_number(answer['version'])}: {', '.join(parts)}."
+
+
+def diff(state: State, plan: Plan, files: Sequence[Prepared]) -> list[dict[str, Any]]:
+    """The ledger before and after, then the SQL of each file that is to run."""
+    before = {row.version: row.name or row.description or "" for row in state.rows}
+    gone = {migration.version for migration in plan.roll_back}
+    after = {version: name for version, name in before.items() if version not in gone}
+    after.update({m.version: m.name for m in (*plan.repair, *plan.adopt, *plan.baseline, *plan.apply)})
+    return [
+        {
+            "before_header": "ledger now",
+            "after_header": "ledger after the run",
+            "before": _ledger_text(before),
+            "after": _ledger_text(after),
+        },
+        *({"prepared": _sql_text(file)} for file in files),
+    ]
+
+
+def _shown(migration: Migration) -> dict[str, Any]:
+    return {**asdict(migration), "description": migration.description}
+
+
+def _ledger_text(rows: Mapping[int, str]) -> str:
+    return "".join(f"{version} {rows[version]}\n" for version in sorted(rows))
+
+
+def _sql_text(file: Prepared) -> str:
+    how = "in one transaction" if file.transactional else f"statement by statement, because of {file.outside}"
+    sql = redact_passwords(file.script.sources[0][1].decode("utf-8-sig"))
+    if len(sql) > _SHOWN_SQL:
+        sql = f"{sql[:_SHOWN_SQL]}\n-- … and {len(sql) - _SHOWN_SQL} more characters\n"
+    return f"-- {file.migration.name}, {how}\n{sql}"
+
+
+def _number(version: object) -> str:
+    return "none" if version is None else str(version)

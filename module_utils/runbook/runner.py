@@ -1,0 +1,415 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The runner: carries out a bundle on the database, under the run lock.
+
+A transactional file runs as BEGIN · its statements · its ledger row · COMMIT, so it is applied and
+recorded or neither. A file that cannot run in one transaction is left to ``stepwise``.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Callable, Iterable, Iterator, Optional, Sequence
+
+from ansible.module_utils.runbook.bundle import BundleReader, Task
+from ansible.module_utils.runbook.contention import LockPolicy, LockWait, LockWatch
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.explain import explain
+from ansible.module_utils.runbook.ledger import Entry, Ledger, State, Tables
+from ansible.module_utils.runbook.runlock import RunLock
+from ansible.module_utils.runbook.piece import Piece
+from ansible.module_utils.runbook.session import Outbox, Session, SqlError, timeouts
+from ansible.module_utils.runbook.stepwise import AS_RUNNER, Stepwise
+
+_BEGIN = Piece(b"BEGIN")
+_COMMIT = Piece(b"COMMIT")
+# Between files that share a transaction; DISCARD ALL cannot run inside one.
+_RESET = (Piece(b"RESET SESSION AUTHORIZATION"), Piece(b"RESET ROLE"), Piece(b"RESET ALL"))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to run. Times in seconds; ``statement_timeout`` and ``concurrent_timeout`` 0 mean none."""
+
+    locks: LockPolicy = LockPolicy()
+    statement_timeout: float = 0
+    concurrent_timeout: float = 14400.0
+    one_transaction: bool = False
+    show_blocking_queries: bool = False
+
+
+@dataclass
+class Done:
+    """What happened to one file."""
+
+    version: int
+    name: str
+    description: str
+    checksum: str
+    milliseconds: int
+    statements: int
+    transaction: bool
+    retries: int = 0
+    resumed_after: int = 0
+    lock_waits: list[LockWait] = field(default_factory=list)
+
+
+@dataclass
+class Outcome:
+    """What a run has done so far; filled as it goes, so that a failure can report it."""
+
+    applied: list[Done] = field(default_factory=list)
+    rolled_back: list[Done] = field(default_factory=list)
+    repaired: list[Entry] = field(default_factory=list)
+    adopted: list[Entry] = field(default_factory=list)
+    baselined: list[Entry] = field(default_factory=list)
+    version: Optional[int] = None
+
+    @property
+    def changed(self) -> bool:
+        """Whether the database is not what it was."""
+        return bool(self.applied or self.rolled_back or self.repaired or self.adopted or self.baselined)
+
+    def as_result(self) -> dict[str, Any]:
+        """JSON-serialisable form for module results."""
+        return asdict(self)
+
+
+class Stale(Exception):
+    """The ledger is not the one the plan was made for: another run was faster. Nothing has been done."""
+
+
+class Runner:
+    """One run on one database.
+
+    Parameters:
+        session: the working session.
+        lock: the run lock, held.
+        ledger: the ledger of the schema.
+        settings: how to run.
+    """
+
+    tables: Tables
+
+    def __init__(self, session: Session, lock: RunLock, ledger: Ledger, settings: Settings) -> None:
+        self.session = session
+        self.lock = lock
+        self.ledger = ledger
+        self.settings = settings
+        self.outcome = Outcome()
+        self._state = State(())
+        self._rows = 0
+        self._unrecorded: set[int] = set()
+        self._lock_timeout = settings.locks.first
+        self._watch = LockWatch(lock.session, session.pid, settings.show_blocking_queries)
+
+    def run(self, bundle: BundleReader) -> Outcome:
+        """Carry out the whole bundle.
+
+        Raises:
+            Stale: when the ledger changed since the plan.
+            RunbookError: when something stopped the run; ``outcome`` says how far it came.
+        """
+        try:
+            self._read_ledger()
+            if self._state.digest() != bundle.order.expected:
+                raise Stale
+            self._mark(bundle)
+            for group in self._groups(bundle):
+                self.lock.assure()
+                self._run_group(bundle, group)
+        finally:
+            self._watch.close()
+        return self.outcome
+
+    def _read_ledger(self) -> None:
+        self.tables = self.ledger.tables(self.session)
+        self._state = self.ledger.state(self.session, self.tables)
+        self._rows = len(self._state.rows)
+        self._unrecorded = {row.version for row in self._state.rows if row.checksum is None}
+        self.outcome.version = self._state.version
+
+    def _mark(self, bundle: BundleReader) -> None:
+        """Write the entries for which no file has to run."""
+        order = bundle.order
+        marks = (("repaired", order.repair), ("adopted", order.adopt), ("baselined", order.baseline))
+        versions = [entry.version for _, entries in marks for entry in entries]
+        if not versions:
+            return
+
+        def work() -> None:
+            self.session.run([*self.opening(None), *self.ledger.ensure(self.tables, max(versions))])
+            outbox = Outbox(self.session)
+            for event, entries in marks:
+                for piece in self.ledger.marked(event, entries):
+                    outbox.add(piece)
+            outbox.send()
+            self.session.run([_COMMIT])
+
+        self.attempts(work, None)
+        self.look_at_tables()
+        self.outcome.repaired, self.outcome.adopted = list(order.repair), list(order.adopt)
+        self.outcome.baselined = list(order.baseline)
+        self._unrecorded.difference_update(versions)
+        self._rows += len(order.baseline)
+        self._reached(entry.version for entry in order.baseline)
+
+    def _groups(self, bundle: BundleReader) -> Iterator[list[tuple[Task, int]]]:
+        """Files that share a transaction: one each, or every run of consecutive transactional ones."""
+        group: list[tuple[Task, int]] = []
+        for task, place in bundle.tasks():
+            if group and not (self.settings.one_transaction and task.transactional and group[-1][0].transactional):
+                yield group
+                group = []
+            group.append((task, place))
+        if group:
+            yield group
+
+    def _run_group(self, bundle: BundleReader, group: Sequence[tuple[Task, int]]) -> None:
+        task, place = group[0]
+        if task.transactional:
+            done = self._in_one_transaction(bundle, group)
+        else:
+            done = [Stepwise(self, task, self._state.progress).run(lambda: bundle.statements(task, place))]
+            self._state = replace(self._state, progress=None)
+        for (finished, _), result in zip(group, done):
+            self._finished(finished, result)
+        self.session.run([Piece(b"DISCARD ALL")])
+
+    def _in_one_transaction(self, bundle: BundleReader, group: Sequence[tuple[Task, int]]) -> list[Done]:
+        done: list[Done] = []
+
+        def work() -> None:
+            done.clear()
+            for task, place in group:
+                done.append(self._run_file(bundle, task, place, first=not done))
+            self.session.run([_COMMIT])
+
+        waits = self.attempts(work, group[0][0])
+        self.look_at_tables()
+        done[0].lock_waits, done[0].retries = waits, len(waits)
+        return done
+
+    def _run_file(self, bundle: BundleReader, task: Task, place: int, first: bool) -> Done:
+        started = time.monotonic()
+        begin, *limits = self.opening(task)
+        outbox = Outbox(self.session, [begin, *limits] if first else [*_RESET, *limits])
+        for shipped in bundle.statements(task, place):
+            if shipped.data is None:
+                outbox.add(shipped.piece)
+            else:
+                outbox.send()
+                self.session.copy_in(shipped.piece, shipped.data)
+        for piece in AS_RUNNER:
+            outbox.add(piece)
+        self._record(task, outbox)
+        return self.result(task, started)
+
+    def _record(self, task: Task, outbox: Outbox) -> None:
+        """Write the ledger row inside the open transaction."""
+        if task.rollback or not self.tables.complete:
+            # The file itself may have created, completed or dropped the ledger.
+            outbox.send()
+            self.look_at_tables()
+        if task.rollback:
+            pieces = self.ledger.removed(task.entry) if self.tables.exists and self.tables.history else []
+        else:
+            pieces = [*self.ledger.ensure(self.tables, task.entry.version), *self.ledger.applied(task.entry)]
+        for piece in pieces:
+            outbox.add(piece)
+        outbox.send()
+        if not task.rollback:
+            self.refuse_foreign_rows(task)
+
+    def _finished(self, task: Task, done: Done) -> None:
+        if task.rollback:
+            self.outcome.rolled_back.append(done)
+            self._rows -= 1
+            gone = {item.version for item in self.outcome.rolled_back}
+            self.outcome.version = max((r.version for r in self._state.rows if r.version not in gone), default=None)
+        else:
+            self.outcome.applied.append(done)
+            self._rows += 1
+            self._reached([done.version])
+
+    def _reached(self, versions: Iterable[int]) -> None:
+        reached = [version for version in (self.outcome.version, *versions) if version is not None]
+        self.outcome.version = max(reached, default=None)
+
+    # ---- shared with stepwise
+
+    def opening(self, task: Optional[Task]) -> list[Piece]:
+        """BEGIN and the limits of a transaction; they end with it."""
+        lock_ms = task.lock_timeout_ms if task else None
+        statement_ms = task.statement_timeout_ms if task else None
+        return [
+            _BEGIN,
+            *timeouts(
+                "SET LOCAL",
+                self._lock_timeout if lock_ms is None else lock_ms / 1000,
+                self.settings.statement_timeout if statement_ms is None else statement_ms / 1000,
+                self.session.server_version,
+            ),
+        ]
+
+    def look_at_tables(self) -> None:
+        """Find out again which parts of the ledger exist."""
+        self.tables = self.ledger.tables(self.session)
+
+    def refuse_foreign_rows(self, task: Task) -> None:
+        """Refuse a file that recorded another version than its own, or that took rows from the ledger."""
+        strangers, count = self.ledger.strangers(self.session, self._unrecorded)
+        name, version = task.entry.name, task.entry.version
+        if strangers:
+            raise RunbookError(
+                f"{name} records version {strangers[0]} in {self.ledger.schema}.schema_version, but its name says "
+                f"{version}. Make the INSERT and the file name agree.",
+                code="self-recorded",
+                version=version,
+            )
+        if count < self._rows:
+            raise RunbookError(
+                f"{name} removes rows of other migrations from {self.ledger.schema}.schema_version. "
+                "The ledger is not a migration's to change: take that out of the file.",
+                code="ledger-damaged",
+                version=version,
+            )
+
+    def attempts(
+        self,
+        work: Callable[[], None],
+        task: Optional[Task],
+        keep_session: bool = False,
+        watch_limit: Optional[float] = None,
+        most: Optional[int] = None,
+    ) -> list[LockWait]:
+        """Do ``work``, again and again while locks are not to be had; returns the attempts that failed on them.
+
+        Parameters:
+            keep_session: the file's own SETs have to survive a failed attempt.
+            watch_limit: seconds of lock waits in all that an attempt may take; None: its lock timeout.
+            most: at most this many attempts; None: as many as the budget allows.
+
+        Raises:
+            RunbookError: ``lock-timeout`` when the budget is used up; ``sql`` and others for errors of the file.
+        """
+        waits: list[LockWait] = []
+        deadline = time.monotonic() + self.settings.locks.budget
+        while True:
+            self._lock_timeout = self.settings.locks.timeout(len(waits))
+            self._watch.begin(self._limit(task) if watch_limit is None else watch_limit)
+            failed = None
+            try:
+                work()
+            except SqlError as error:
+                failed = error
+            except RunbookError as error:
+                raise self.failure_of(error, task) from error
+            finally:
+                seen = self._watch.end()
+            if failed is None:
+                return waits
+            if not seen.failed_on_lock(failed):
+                raise self.failure(failed, task) from failed
+            waits.append(seen.lock_wait())
+            self._roll_back(keep_session)
+            self._pause(waits, deadline, most, task)
+
+    def _limit(self, task: Optional[Task]) -> float:
+        if task is not None and task.lock_timeout_ms is not None:
+            return task.lock_timeout_ms / 1000
+        return self._lock_timeout
+
+    def _pause(self, waits: Sequence[LockWait], deadline: float, most: Optional[int], task: Optional[Task]) -> None:
+        pause = self.settings.locks.pause(len(waits) - 1)
+        if len(waits) == most or time.monotonic() + pause + self.settings.locks.timeout(len(waits)) > deadline:
+            raise self.failure_of(_out_of_patience(waits, task), task)
+        time.sleep(pause)
+        self.lock.assure()
+
+    def failure(self, error: SqlError, task: Optional[Task]) -> RunbookError:
+        """Roll back, note the failure in the history, and say it in a sentence."""
+        if task is None or task.transactional:
+            kept = "Nothing of this file was kept."
+        else:
+            kept = "Statements before this one are done: run it again after mending the file, it goes on from here."
+        explained = explain(error, task.entry.name if task else "the ledger", kept)
+        return explained if error.lost else self.failure_of(explained, task)
+
+    def failure_of(self, error: RunbookError, task: Optional[Task]) -> RunbookError:
+        """Roll back and note the failure in the history; returns ``error``.
+
+        Best effort: the run fails with ``error`` in any case, and a ledger is not created for this.
+        """
+        try:
+            self._roll_back(keep_session=False)
+            self.look_at_tables()
+            if task is not None and self.tables.history:
+                event = "rollback failed" if task.rollback else "failed"
+                note = self.ledger.event(event, task.entry, detail=error.message[:2000])
+                self.session.run([*self.opening(None), *AS_RUNNER, note, _COMMIT])
+        except SqlError:
+            self.session.close()
+        return error
+
+    def _roll_back(self, keep_session: bool) -> None:
+        if self.session.in_transaction:
+            self.session.run([Piece(b"ROLLBACK")])
+        if not keep_session:
+            self.session.run([Piece(b"DISCARD ALL")])
+
+    def result(self, task: Task, started: float) -> Done:
+        """What to report about a file that ran since ``started`` (``time.monotonic``)."""
+        entry = task.entry
+        return Done(
+            version=entry.version,
+            name=entry.name,
+            description=entry.description,
+            checksum=entry.checksum,
+            milliseconds=round((time.monotonic() - started) * 1000),
+            statements=task.statements,
+            transaction=task.transactional,
+        )
+
+
+def end_orphans(session: Session, application: str, patience: float = 5.0) -> list[int]:
+    """End sessions that earlier runs left at work; returns the pids that had to be ended.
+
+    The run lock is held, so whoever carries a working session's name is the rest of a run that died:
+    its server process may still be building an index for it.
+
+    Parameters:
+        application: what the application_name of working sessions starts with.
+        patience: seconds they get to end by themselves.
+    """
+    ended: set[int] = set()
+    deadline = time.monotonic() + patience
+    while True:
+        orphans = [
+            pid
+            for (pid,) in session.query(
+                "SELECT pid FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database() "
+                "AND pid <> pg_catalog.pg_backend_pid() AND pg_catalog.starts_with(application_name, %s)",
+                application,
+            )
+        ]
+        if not orphans:
+            return sorted(ended)
+        if time.monotonic() >= deadline:
+            for pid in orphans:
+                session.query("SELECT pg_catalog.pg_terminate_backend(%s)", pid)
+            ended.update(orphans)
+        time.sleep(0.1)
+
+
+def _out_of_patience(waits: Sequence[LockWait], task: Optional[Task]) -> RunbookError:
+    blockers = "; ".join(str(blocker) for blocker in waits[-1].blockers) or "nobody who could be named"
+    name = task.entry.name if task else "The ledger"
+    times = "one attempt" if len(waits) == 1 else f"{len(waits)} attempts"
+    return RunbookError(
+        f"{name} did not get its locks in {times}, each of them short so that nobody queued behind it. "
+        f"Last seen in the way: {blockers}. Let that session finish, or end it with "
+        "SELECT pg_terminate_backend(pid), and run this again.",
+        code="lock-timeout",
+        lock_waits=[asdict(wait) for wait in waits],
+    )

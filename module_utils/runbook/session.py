@@ -1,0 +1,388 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A database session: connecting, refusing what cannot work, and running SQL the way psql does.
+
+Migrations use the simple query protocol on libpq's level: many statements travel in one message,
+nothing is parsed or rewritten on the way (``%`` and ``:name`` are just text), and results are
+thrown away as they arrive, so that memory does not depend on what a statement returns.
+"""
+
+from __future__ import annotations
+
+import select
+from typing import Any, Iterable, Iterator, Optional, Sequence
+
+try:
+    import psycopg
+    from psycopg import pq
+except ImportError:  # reported by require_psycopg() with the sentence an operator needs
+    psycopg = None  # type: ignore[assignment]
+
+from ansible.module_utils.runbook.connection import Login
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.piece import Piece
+
+APPLICATION_PREFIX = "schema-runbook"
+OLDEST_SERVER = 130000
+
+# A message to the server stays near this size, in bytes, however large the file is.
+MESSAGE_BYTES = 256 * 1024
+
+
+def require_psycopg() -> None:
+    """Raise when psycopg 3 cannot be imported on this host."""
+    if psycopg is None:
+        raise RunbookError(
+            "The Python library psycopg (version 3) is missing on the host that runs the modules. "
+            "Install it for the interpreter in ansible_python_interpreter: pip install 'psycopg[binary]'.",
+            code="missing-library",
+        )
+
+
+class SqlError(Exception):
+    """The server refused a statement.
+
+    Attributes:
+        sqlstate: five characters (PostgreSQL documentation, Appendix A), empty when the connection broke.
+        message, detail, hint, context: as the server sent them.
+        piece: the statement that failed, None when it cannot be known.
+        line: line of the failing place in the file, 0 when unknown.
+    """
+
+    def __init__(
+        self, sqlstate: str, message: str, detail: str = "", hint: str = "", context: str = "",
+        piece: Optional[Piece] = None, line: int = 0,
+    ) -> None:  # fmt: skip
+        super().__init__(message)
+        self.sqlstate = sqlstate
+        self.message = message
+        self.detail = detail
+        self.hint = hint
+        self.context = context
+        self.piece = piece
+        self.line = line
+
+    @property
+    def lost(self) -> bool:
+        """Whether the connection is gone: no state at all, or the server said it is going down."""
+        return not self.sqlstate or self.sqlstate in ("57P01", "57P02", "57P03") or self.sqlstate.startswith("08")
+
+
+class Session:
+    """One connection in autocommit mode.
+
+    ``run`` sends migration text; ``query`` is for the engine's own questions, with parameters bound by the driver.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._pgconn = connection.pgconn
+        self.pid: int = self._pgconn.backend_pid
+        self.server_version: int = connection.info.server_version
+
+    def query(self, sql: str, *params: Any) -> list[tuple[Any, ...]]:
+        """Run one of the engine's own statements and return its rows (none for a command)."""
+        try:
+            cursor = self._connection.execute(sql, params or None)
+            return cursor.fetchall() if cursor.description else []
+        except psycopg.Error as error:
+            raise _as_sql_error(error) from error
+
+    def run(self, pieces: Sequence[Piece]) -> None:
+        """Send statements as one message and throw their rows away; the first error ends it with ``SqlError``."""
+        if pieces:
+            message = b"\n;\n".join(piece.text for piece in pieces)
+            self._exchange(message, pieces, None)
+
+    def copy_in(self, piece: Piece, data: Iterable[bytes]) -> None:
+        """Run ``COPY … FROM stdin`` and feed it ``data``."""
+        self._exchange(piece.text, [piece], data)
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction block is open, failed or not."""
+        return self._pgconn.transaction_status in (
+            pq.TransactionStatus.INTRANS,
+            pq.TransactionStatus.INERROR,
+        )
+
+    @property
+    def alive(self) -> bool:
+        """Whether the server end is still there, as far as this socket knows; costs no round trip."""
+        if self._connection.closed:
+            return False
+        readable, _, _ = select.select([self._pgconn.socket], [], [], 0)
+        if readable:
+            try:
+                self._pgconn.consume_input()
+            except psycopg.OperationalError:
+                return False
+        return bool(self._pgconn.status == pq.ConnStatus.OK)
+
+    def close(self) -> None:
+        """End the session; the server rolls back what is open."""
+        self._connection.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _exchange(self, message: bytes, pieces: Sequence[Piece], data: Optional[Iterable[bytes]]) -> None:
+        try:
+            self._pgconn.send_query(message)
+            self._flush()
+            error = self._drain(data)
+        except (psycopg.OperationalError, OSError) as broken:
+            raise SqlError("", f"the connection broke: {broken}".strip(), piece=_only(pieces)) from broken
+        if error is not None:
+            finished, result = error
+            raise _locate(result, finished, message, pieces)
+
+    def _drain(self, data: Optional[Iterable[bytes]]) -> Optional[tuple[int, Any]]:
+        """Read every result; return (number of statements that finished, the error result) or None."""
+        finished = 0
+        error = None
+        for result in self._results():
+            if result.status == pq.ExecStatus.FATAL_ERROR:
+                error = error or (finished, result)
+            elif result.status == pq.ExecStatus.COPY_IN:
+                self._feed(data)
+                data = None
+            elif result.status == pq.ExecStatus.COPY_OUT:
+                self._discard_copy_out()
+            elif result.status != pq.ExecStatus.SINGLE_TUPLE:
+                finished += 1
+        return error
+
+    def _results(self) -> Iterator[Any]:
+        self._pgconn.set_single_row_mode()
+        while True:
+            while self._pgconn.is_busy():
+                self._wait(select.POLLIN)
+                self._pgconn.consume_input()
+            result = self._pgconn.get_result()
+            if result is None:
+                return
+            yield result
+
+    def _feed(self, data: Optional[Iterable[bytes]]) -> None:
+        if data is None:
+            # Without this the server would wait for ever for data that is not there.
+            self._put(self._pgconn.put_copy_end, b"no inline data follows this COPY in the file")
+            return
+        for chunk in data:
+            self._put(self._pgconn.put_copy_data, chunk)
+        self._put(self._pgconn.put_copy_end)
+
+    def _put(self, put: Any, *arguments: bytes) -> None:
+        while put(*arguments) == 0:  # 0: libpq's buffer is full, documented for non-blocking connections
+            self._flush()
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._pgconn.flush():
+            if self._wait(select.POLLIN | select.POLLOUT) & select.POLLIN:
+                self._pgconn.consume_input()
+
+    def _discard_copy_out(self) -> None:
+        while True:
+            size, _ = self._pgconn.get_copy_data(1)
+            if size == -1:
+                return
+            if size == 0:
+                self._wait(select.POLLIN)
+                self._pgconn.consume_input()
+
+    def _wait(self, events: int) -> int:
+        poller = select.poll()
+        poller.register(self._pgconn.socket, events)
+        return poller.poll()[0][1]
+
+
+class Outbox:
+    """Collects statements and sends them in messages of moderate size."""
+
+    def __init__(self, session: Session, pieces: Sequence[Piece] = ()) -> None:
+        self._session = session
+        self._pieces = list(pieces)
+        self._size = 0
+
+    def add(self, piece: Piece) -> None:
+        """Queue a statement; what is queued goes out when there is enough of it."""
+        if self._size + len(piece.text) > MESSAGE_BYTES:
+            self.send()
+        self._pieces.append(piece)
+        self._size += len(piece.text)
+
+    def send(self) -> None:
+        """Send what is queued."""
+        pieces, self._pieces, self._size = self._pieces, [], 0
+        self._session.run(pieces)
+
+
+def timeouts(command: str, lock: float, statement: float, server_version: int) -> list[Piece]:
+    """``SET`` or ``SET LOCAL`` of the session's limits, in seconds; 0 is none.
+
+    client_connection_check_interval (PostgreSQL 14+) makes the server notice a killed runner in the
+    middle of a long statement, instead of finishing it for nobody.
+    """
+    pieces = [
+        Piece(f"{command} lock_timeout = '{round(lock * 1000)}ms'".encode()),
+        Piece(f"{command} statement_timeout = '{round(statement * 1000)}ms'".encode()),
+    ]
+    if server_version >= 140000:
+        pieces.append(Piece(f"{command} client_connection_check_interval = '2s'".encode()))
+    return pieces
+
+
+def connect(login: Login, application_name: str) -> Session:
+    """Open a session.
+
+    Raises:
+        RunbookError: ``connection`` when the server cannot be reached or refuses the login.
+    """
+    require_psycopg()
+    try:
+        # No server-side prepared statements: DISCARD ALL between files would forget them behind psycopg's back.
+        connection = psycopg.connect(**login.libpq(application_name), autocommit=True, prepare_threshold=None)
+    except psycopg.OperationalError as error:
+        reason = " ".join(str(error).split())
+        raise RunbookError(
+            f"Cannot connect to {login}: {reason}. "
+            "Check that the server runs and that db_host, db_port, db_user, db_password and db_name are right.",
+            code="connection",
+        ) from error
+    except psycopg.ProgrammingError as error:  # an unknown keyword in connect_params
+        raise RunbookError(f"The connection parameters for {login} are not usable: {error}.", code="connection") from error
+    return Session(connection)
+
+
+def application_name(operation: str, requested_by: str = "") -> str:
+    """The ``application_name`` of a session: product, operation and who asked, within PostgreSQL's 63 bytes."""
+    name = f"{APPLICATION_PREFIX} {operation} {requested_by}".strip()
+    return name.encode("ascii", "replace")[:63].decode()
+
+
+def refuse_unusable(session: Session, login: Login) -> None:
+    """Refuse servers on which a migration cannot work: too old, a standby, read-only, not UTF-8 capable.
+
+    Raises:
+        RunbookError: ``old-server``, ``standby`` or ``read-only``.
+    """
+    if session.server_version < OLDEST_SERVER:
+        raise RunbookError(
+            f"The {login} runs PostgreSQL {session.server_version // 10000}; "
+            f"Schema Runbook supports {OLDEST_SERVER // 10000} and newer.",
+            code="old-server",
+        )
+    recovering, read_only = session.query(
+        "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('default_transaction_read_only')::bool"
+    )[0]
+    if recovering:
+        raise RunbookError(
+            f"The {login} is a standby: it replays another server's changes and accepts none. "
+            "Point db_host at the primary.",
+            code="standby",
+        )
+    if read_only:
+        raise RunbookError(
+            f"The {login} is read-only (default_transaction_read_only is on). "
+            "Find out who set it and why before changing the schema.",
+            code="read-only",
+        )
+
+
+def refuse_transaction_pooling(session: Session, login: Login) -> None:
+    """Refuse a proxy that hands each transaction to another server session.
+
+    libpq's backend pid comes from the start-up packet; a proxy answers that packet itself, so a
+    different ``pg_backend_pid()`` gives every proxy away without any cost for direct connections.
+    A proxy in session mode is fine. Two clients that overlap their transactions tell the modes
+    apart: when they end in a known order, transaction pooling hands one of them the other's server.
+
+    Raises:
+        RunbookError: ``transaction-pooling``.
+    """
+    if _server_pid(session) == session.pid:
+        return
+    if _changes_server(session, login):
+        raise RunbookError(
+            f"The {login} is behind a connection pooler in transaction mode: session settings and locks "
+            "do not survive there. Point db_host and db_port at PostgreSQL itself, or at a pool in session mode.",
+            code="transaction-pooling",
+        )
+
+
+def _server_pid(session: Session) -> int:
+    return int(session.query("SELECT pg_catalog.pg_backend_pid()")[0][0])
+
+
+def _changes_server(session: Session, login: Login) -> bool:
+    own = _server_pid(session)
+    with connect(login, application_name("probe")) as other:
+        try:
+            # Both release orders: poolers hand out the last released server (LIFO) or the first (FIFO).
+            for first, second in ((session, other), (other, session)):
+                session.query("BEGIN")
+                # A pool of one server would keep `other` waiting for ours: let that end soon, as an error.
+                session.query("SET LOCAL idle_in_transaction_session_timeout = '5s'")
+                own_now = _server_pid(session)
+                other.query("BEGIN")
+                first.query("COMMIT")
+                second.query("COMMIT")
+                if own_now != own or _server_pid(session) != own:
+                    return True
+        except SqlError:
+            return True
+    return False
+
+
+def _only(pieces: Sequence[Piece]) -> Optional[Piece]:
+    return pieces[0] if len(pieces) == 1 else None
+
+
+def _locate(result: Any, finished: int, message: bytes, pieces: Sequence[Piece]) -> SqlError:
+    """Find the statement an error belongs to: by its position, else by how many statements finished before."""
+
+    def diagnostic(name: str) -> str:
+        value = result.error_field(getattr(pq.DiagnosticField, name))
+        return value.decode("utf-8", "replace") if value else ""
+
+    position = diagnostic("STATEMENT_POSITION")
+    piece, line = None, 0
+    if position:
+        # The server counts characters, not bytes (protocol documentation, field P).
+        offset = len(message.decode("utf-8", "replace")[: int(position) - 1].encode())
+        piece, line = _at(offset, pieces)
+    elif finished < len(pieces):
+        piece, line = pieces[finished], pieces[finished].line
+    return SqlError(
+        sqlstate=diagnostic("SQLSTATE"),
+        message=diagnostic("MESSAGE_PRIMARY") or " ".join(result.error_message.decode("utf-8", "replace").split()),
+        detail=diagnostic("MESSAGE_DETAIL"),
+        hint=diagnostic("MESSAGE_HINT"),
+        context=diagnostic("CONTEXT"),
+        piece=piece,
+        line=line,
+    )
+
+
+def _at(offset: int, pieces: Sequence[Piece]) -> tuple[Optional[Piece], int]:
+    for piece in pieces:
+        if offset < len(piece.text) + 3:
+            line = piece.line + piece.text[:offset].count(b"\n") if piece.line else 0
+            return piece, line
+        offset -= len(piece.text) + 3  # the separator run() puts between statements
+    return None, 0
+
+
+def _as_sql_error(error: Any) -> SqlError:
+    diagnostic = error.diag
+    return SqlError(
+        sqlstate=error.sqlstate or "",
+        message=diagnostic.message_primary or " ".join(str(error).split()),
+        detail=diagnostic.message_detail or "",
+        hint=diagnostic.message_hint or "",
+        context=diagnostic.context or "",
+    )

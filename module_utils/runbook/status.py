@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The status screen: every environment's version, pending migrations and last run at a glance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any
+
+HEADINGS = ("ENVIRONMENT", "HOST", "DATABASE", "VERSION", "PENDING", "LAST RUN")
+NAMES_SHOWN = 4
+GAP = "  "
+
+# What a run did to migrations, and how the screen says it.
+COUNTED = {
+    "applied": "applied",
+    "rolled_back": "rolled back",
+    "adopted": "adopted",
+    "baselined": "baselined",
+    "repaired": "repaired",
+}
+
+
+@dataclass
+class Row:
+    """What the screen says about one host."""
+
+    environment: str = ""
+    host: str = ""
+    database: str = ""
+    version: int | str | None = None
+    latest: int | str | None = None
+    pending: list[str] = field(default_factory=list)
+    message: str | None = None
+    last_run: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_mapping(cls, source: Mapping[str, Any]) -> Row:
+        """Build a row from a playbook's data; ``error`` or ``message`` says that the database could not be read."""
+        return cls(
+            environment=str(source.get("environment") or "unknown"),
+            host=str(source.get("host") or ""),
+            database=str(source.get("database") or ""),
+            version=source.get("version"),
+            latest=source.get("latest"),
+            pending=[str(name) for name in source.get("pending") or []],
+            message=source.get("error") or source.get("message"),
+            last_run=dict(source.get("last_run") or {}),
+        )
+
+    def cells(self) -> Sequence[str]:
+        """Return the row's texts, in the order of the headings."""
+        unread = self.message is not None
+        return (
+            self.environment,
+            self.host,
+            self.database or "unknown",
+            "unknown" if unread else "none" if self.version is None else str(self.version),
+            "unknown" if unread else pending_text(self.pending),
+            last_run_text(self.last_run),
+        )
+
+    def notes(self) -> Sequence[str]:
+        """Return what needs a sentence instead of a cell."""
+        if self.message is not None:
+            return [f"{self.host}: {self.message}"]
+        if isinstance(self.version, int) and self.version > (_number(self.latest) or self.version):
+            return [f"{self.host}: The database is at version {self.version}, but the newest file is {self.latest}."]
+        return []
+
+
+def screen(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the whole screen as text: a table with aligned columns, and below it what went wrong."""
+    parsed = [Row.from_mapping(row) for row in rows]
+    if not parsed:
+        return "No host matches."
+    notes = [note for row in parsed for note in row.notes()]
+    lines = _table([HEADINGS, *(row.cells() for row in parsed)])
+    return "\n".join([*lines, "", *notes] if notes else lines)
+
+
+def pending_text(names: Sequence[str]) -> str:
+    """Return how many files are pending and the names of the first ones."""
+    if not names:
+        return "none"
+    shown = [PurePath(name).name for name in names[:NAMES_SHOWN]]
+    more = len(names) - len(shown)
+    return f"{len(names)} ({', '.join(shown)}{f', … and {more} more' if more else ''})"
+
+
+def last_run_text(run: Mapping[str, Any]) -> str:
+    """Return one line about a run as ``summary`` describes it."""
+    if not run:
+        return "never"
+    facts = [f"{run['operation']} {run['outcome']} {_moment(run.get('started_at'))}".rstrip()]
+    if run.get("seconds") is not None:
+        facts.append(f"{run['seconds']:.1f} s")
+    facts += [f"{run[key]} {words}" for key, words in COUNTED.items() if run.get(key)]
+    return ", ".join(facts)
+
+
+def summary(record: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what the screen needs of a run record: its kind, outcome, time and how many files it touched."""
+    if not record:
+        return {}
+    hosts = list(record.get("hosts", {}).values())
+    facts = {key: record.get(key) for key in ("id", "operation", "outcome", "started_at", "ended_at", "seconds")}
+    counts = {key: sum(len(host.get(key) or []) for host in hosts) for key in COUNTED}
+    return {**facts, **counts}
+
+
+def _table(lines: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return [GAP.join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]
+
+
+def _moment(timestamp: str | None) -> str:
+    """Turn ``2026-11-22T14:15:30.123Z`` into ``2026-11-22 14:15:30Z``."""
+    return f"{timestamp[:10]} {timestamp[11:19]}Z" if timestamp else ""
+
+
+def _number(value: int | str | None) -> int | None:
+    return value if isinstance(value, int) else None

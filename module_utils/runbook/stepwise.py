@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files that cannot run in one transaction: statement by statement, with durable progress.
+
+A statement that PostgreSQL allows in a transaction shares one with the note that it is done, so it
+happens exactly once. One that PostgreSQL refuses there is noted as started before and as done after;
+if the run dies in between, the next one finds out what became of it (see ``concurrent``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import TYPE_CHECKING, Callable, Iterator, Optional
+
+from ansible.module_utils.runbook.bundle import Shipped, Task
+from ansible.module_utils.runbook.concurrent import ConcurrentWork
+from ansible.module_utils.runbook.contention import LockWait
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.ledger import Progress
+from ansible.module_utils.runbook.piece import Piece
+from ansible.module_utils.runbook.session import SqlError, timeouts
+from ansible.module_utils.runbook.statement import (
+    may_commit,
+    refused_in_transaction,
+    sets_session,
+    transaction_control,
+)
+
+if TYPE_CHECKING:
+    from ansible.module_utils.runbook.runner import Done, Runner
+
+# The engine's statements inside a file's own session: as the login user, names in pg_catalog only, and
+# back to whatever the file had set when the transaction ends.
+AS_RUNNER = (
+    Piece(b"SET LOCAL SESSION AUTHORIZATION DEFAULT"),
+    Piece(b"SET LOCAL ROLE NONE"),
+    Piece(b"SET LOCAL search_path TO ''"),
+)
+_COMMIT = Piece(b"COMMIT")
+_CONCURRENT_TRIES = 3
+
+
+class Stepwise:
+    """One non-transactional file on its way through the database."""
+
+    def __init__(self, runner: Runner, task: Task, progress: Optional[Progress]) -> None:
+        self._runner = runner
+        self._session = runner.session
+        self._ledger = runner.ledger
+        self._task = task
+        self._progress = progress if progress and progress.version == task.entry.version else None
+        self._done = self._progress.done if self._progress else 0
+        self._checksum = ""
+        self._waits: list[LockWait] = []
+
+    def run(self, statements: Callable[[], Iterator[Shipped]]) -> Done:
+        """Run what is left of the file and record it.
+
+        Raises:
+            RunbookError: ``interrupted`` when statements that already ran were edited; errors of the SQL itself.
+        """
+        started = time.monotonic()
+        resumed_after = self._done
+        if self._progress is None:
+            self._begin()
+        self._session_limits()
+        for number, shipped in enumerate(statements(), start=1):
+            if number == self._done + 1:
+                self._refuse_edited(number)
+            self._checksum = _advance(self._checksum, shipped.piece.text)
+            if number <= self._done:
+                self._replay(shipped.piece)
+            else:
+                self._step(number, shipped)
+        self._finish()
+        done = self._runner.result(self._task, started)
+        done.resumed_after = resumed_after
+        done.lock_waits, done.retries = self._waits, len(self._waits)
+        return done
+
+    def _begin(self) -> None:
+        runner = self._runner
+
+        def work() -> None:
+            self._session.run(
+                [
+                    *runner.opening(self._task),
+                    *self._ledger.ensure(runner.tables, self._task.entry.version),
+                    self._ledger.begin_progress(self._task.entry, self._task.rollback),
+                    _COMMIT,
+                ]
+            )
+
+        self._waits += runner.attempts(work, self._task)
+        runner.look_at_tables()
+
+    def _session_limits(self) -> None:
+        """For statements that run in no transaction of ours."""
+        settings = self._runner.settings
+        lock_ms, statement_ms = self._task.lock_timeout_ms, self._task.statement_timeout_ms
+        lock = settings.locks.longest if lock_ms is None else lock_ms / 1000
+        statement = settings.statement_timeout if statement_ms is None else statement_ms / 1000
+        self._session.run(timeouts("SET", lock, statement, self._session.server_version))
+
+    def _refuse_edited(self, number: int) -> None:
+        if self._progress is not None and self._done and self._checksum != self._progress.checksum:
+            raise RunbookError(
+                f"{self._task.entry.name} was interrupted after statement {self._done}, and one of the statements "
+                f"1 to {self._done} has been edited since. They have run already: restore them. "
+                f"From statement {number} on the file may be changed.",
+                code="interrupted",
+                version=self._task.entry.version,
+            )
+
+    def _replay(self, piece: Piece) -> None:
+        """A statement an earlier run completed: only what it did to the session has to be done again."""
+        if sets_session(piece.text):
+            self._plain(piece)
+
+    def _step(self, number: int, shipped: Shipped) -> None:
+        text = shipped.piece.text
+        verb = transaction_control(text)
+        if self._session.in_transaction:
+            self._inside_own_transaction(number, shipped, verb)
+        elif verb is not None:
+            self._plain(shipped.piece)
+        elif self._refused(text) or (self._task.autocommit and may_commit(text)):
+            self._bare(number, shipped.piece)
+        else:
+            self._transactional(number, shipped)
+
+    def _refused(self, text: bytes) -> bool:
+        return refused_in_transaction(text, self._session.server_version) is not None
+
+    def _inside_own_transaction(self, number: int, shipped: Shipped, verb: Optional[str]) -> None:
+        """The file opened a transaction: progress is noted in it, just before its COMMIT."""
+        if verb == "COMMIT":
+            self._guarded([*AS_RUNNER, self._done_note(number), shipped.piece])
+        elif shipped.data is not None:
+            self._copy(shipped)
+        else:
+            self._plain(shipped.piece)
+
+    def _transactional(self, number: int, shipped: Shipped) -> None:
+        def work() -> None:
+            opening = self._runner.opening(self._task)
+            if shipped.data is None:
+                self._session.run([*opening, shipped.piece])
+            else:
+                self._session.run(opening)
+                self._session.copy_in(shipped.piece, shipped.data)
+            self._session.run([*AS_RUNNER, self._done_note(number)])
+            self._session.run([_COMMIT])
+
+        self._waits += self._runner.attempts(work, self._task, keep_session=True)
+
+    def _bare(self, number: int, piece: Piece) -> None:
+        """A statement in no transaction: no lock_timeout (it takes no lock others would queue behind), its own time budget."""
+        again = self._progress is not None and self._progress.started == number
+        before = self._progress.before if self._progress is not None and again else ()
+        settings = self._runner.settings
+
+        def work() -> None:
+            concurrent = ConcurrentWork(self._session, piece, again, before)
+            self._session.run([Piece(b"BEGIN"), *AS_RUNNER, self._start_note(number, concurrent.before), _COMMIT])
+            self._session.run(timeouts("SET", 0, settings.concurrent_timeout, self._session.server_version))
+            concurrent.run()
+
+        self._waits += self._runner.attempts(
+            work, self._task, keep_session=True, watch_limit=0, most=_CONCURRENT_TRIES
+        )
+        self._session_limits()
+        self._guarded([Piece(b"BEGIN"), *AS_RUNNER, self._done_note(number), _COMMIT])
+
+    def _finish(self) -> None:
+        task, entry = self._task, self._task.entry
+        if self._session.in_transaction:
+            raise self._runner.failure_of(
+                RunbookError(
+                    f"{entry.name} begins a transaction that it does not end. Add COMMIT to the file.",
+                    code="transaction-control",
+                ),
+                task,
+            )
+
+        def work() -> None:
+            self._session.run([*self._runner.opening(task), *AS_RUNNER])
+            self._session.run(self._ledger.removed(entry) if task.rollback else self._ledger.applied(entry, 0))
+            if not task.rollback:
+                self._runner.refuse_foreign_rows(task)
+            self._session.run([self._ledger.end_progress(entry.version), _COMMIT])
+
+        self._waits += self._runner.attempts(work, task)
+
+    def _start_note(self, number: int, before: tuple[int, ...]) -> Piece:
+        return self._ledger.start_statement(self._task.entry.version, number, before)
+
+    def _done_note(self, number: int) -> Piece:
+        return self._ledger.finish_statement(self._task.entry.version, number, self._checksum)
+
+    def _plain(self, piece: Piece) -> None:
+        self._guarded([piece])
+
+    def _copy(self, shipped: Shipped) -> None:
+        try:
+            self._session.copy_in(shipped.piece, shipped.data or ())
+        except SqlError as error:
+            raise self._runner.failure(error, self._task) from error
+
+    def _guarded(self, pieces: list[Piece]) -> None:
+        try:
+            self._session.run(pieces)
+        except SqlError as error:
+            raise self._runner.failure(error, self._task) from error
+
+
+def _advance(checksum: str, text: bytes) -> str:
+    """Digest of all statements so far and this one; line endings do not count."""
+    return hashlib.sha256(checksum.encode() + text.replace(b"\r\n", b"\n")).hexdigest()

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Gather what the guard judges: the controller, the roles' vocabulary and the variables of every host of the play."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import ansible.module_utils
+from ansible import constants as C
+from ansible.errors import AnsibleTemplateError
+from ansible.module_utils.common.yaml import yaml_load
+from ansible.parsing.vault import is_encrypted_file
+from ansible.plugins.action import ActionBase
+from ansible.release import __version__ as core_version
+
+try:
+    # Where a variable was set is worth telling, but ansible-core has no public way to ask for it.
+    from ansible._internal._datatag._tags import Origin
+    from ansible.parsing.vault import EncryptedString
+except ImportError:  # an ansible-core outside the window, which is about to be refused
+    Origin = EncryptedString = None
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+# ansible-core shows configured module_utils to modules only. The path is this project's own, not the configured one:
+# the guard has to load even where the project's ansible.cfg is not in force, to be able to say so.
+if str(PROJECT / "module_utils") not in ansible.module_utils.__path__:
+    ansible.module_utils.__path__.append(str(PROJECT / "module_utils"))
+
+from ansible.module_utils.runbook import guard
+
+
+class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no type information
+    """Judge the whole play in one execution, on the controller."""
+
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return a short message, or fail with every problem at once."""
+        task_vars = task_vars or {}
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _, arguments = self.validate_argument_spec(
+            {
+                "operation": {"type": "str", "default": "run"},
+                "confirm": {"type": "str", "default": ""},
+                "span_environments": {"type": "bool", "default": False},
+            }
+        )
+        intent = guard.Intent(**arguments)
+        specs = _argument_specs(Path(C.DEFAULT_ROLES_PATH[0]))
+        vocabulary = guard.Vocabulary.of_roles(specs)
+        raw_get = task_vars["hostvars"].raw_get
+        hosts = [
+            self._host(name, raw_get(name), vocabulary, intent.confirm) for name in task_vars["ansible_play_hosts_all"]
+        ]
+        problems = guard.check(_controller(), specs, hosts, intent)
+        if problems:
+            return result | {"failed": True, "code": "guard", "msg": guard.refusal(problems)}
+        return result | {"changed": False, "msg": guard.approval(core_version, hosts)}
+
+    def _host(self, name: str, raw: Mapping[str, Any], vocabulary: guard.Vocabulary, confirm: str) -> guard.Host:
+        """Describe one host; only the few values that the guard must know are templated."""
+        concerned = {key: value for key, value in raw.items() if vocabulary.concerns(key) or key == confirm}
+        origins = _origins(concerned)
+        templar = self._templar.copy_with_new_env(available_variables={**vocabulary.defaults(), **raw})
+        must_know = {key: _resolved(concerned[key], templar) for key in (*guard.RESOLVED, confirm) if key in concerned}
+        return guard.Host(
+            name=name,
+            groups=tuple(raw["group_names"]),
+            variables={**concerned, **must_know},
+            origins={key: _place(origin) for key, origin in origins.items()},
+            encrypted=frozenset(key for key in concerned if _is_encrypted(concerned[key], origins.get(key))),
+        )
+
+
+def _controller() -> guard.Controller:
+    """Describe the running ansible-core by what its settings leave out of the project."""
+    needed = {
+        "library": (C.DEFAULT_MODULE_PATH, "library"),
+        "module_utils": (C.DEFAULT_MODULE_UTILS_PATH, "module_utils"),
+        "callback_plugins": (C.DEFAULT_CALLBACK_PLUGIN_PATH, "plugins/callback"),
+    }
+    astray = [
+        setting
+        for setting, (configured, folder) in needed.items()
+        if PROJECT / folder not in [Path(path).resolve() for path in configured]
+    ]
+    return guard.Controller(core_version, str(PROJECT), C.CONFIG_FILE, astray)
+
+
+def _argument_specs(roles: Path) -> dict[str, Mapping[str, object]]:
+    """Read what each role of the project declares.
+
+    The plain YAML loader is ten times faster than the one that remembers lines, and no message needs those lines.
+    """
+    files = sorted(roles.glob("*/meta/argument_specs.yml"))
+    return {file.parents[1].name: yaml_load(file.read_text(encoding="utf-8")) or {} for file in files}
+
+
+def _resolved(value: object, templar: Any) -> object:
+    """Return the value behind a template, or the template itself where it needs something that only a role defines."""
+    try:
+        resolved: object = templar.template(value)
+    except AnsibleTemplateError:
+        return value
+    return resolved
+
+
+def _origins(variables: Mapping[str, object]) -> dict[str, Any]:
+    """Where each variable was set; booleans carry no origin, so the name's has to do."""
+    if Origin is None:
+        return {}
+    found = {name: Origin.get_tag(value) or Origin.get_tag(name) for name, value in variables.items()}
+    return {name: origin for name, origin in found.items() if origin is not None}
+
+
+def _place(origin: Any) -> str:
+    """Render an origin the way people look it up: ``inventories/staging/hosts.yml:4``."""
+    if not origin.path:
+        return str(origin.description).strip("<>")
+    path = Path(origin.path)
+    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return f"{shown}:{origin.line_num}" if origin.line_num else str(shown)
+
+
+def _is_encrypted(value: object, origin: Any) -> bool:
+    """Whether a value comes out of a vault, be it encrypted by itself or together with its whole file."""
+    alone = EncryptedString is not None and isinstance(value, EncryptedString)
+    return alone or (origin is not None and bool(origin.path) and _is_vault(Path(origin.path)))
+
+
+@lru_cache
+def _is_vault(path: Path) -> bool:
+    """Whether a file is encrypted as a whole."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return bool(is_encrypted_file(file))

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The controller's half of ``schema_migration``: read the files, make the plan, ship it in one piece."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import ansible.module_utils
+from ansible import constants as C
+from ansible.plugins.action import ActionBase
+
+# Ansible ships configured module_utils to targets; on the controller a plugin has to say where they are.
+ansible.module_utils.__path__.extend(C.DEFAULT_MODULE_UTILS_PATH)
+
+from ansible.module_utils.runbook import presentation
+from ansible.module_utils.runbook.arguments import MIGRATION_ARGUMENTS
+from ansible.module_utils.runbook.bundle import Order, Task, write_bundle
+from ansible.module_utils.runbook.connection import LOGIN_ARGUMENTS
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.ledger import Entry, State, digest, from_result
+from ansible.module_utils.runbook.migration import Folder, Migration, Prepared, prepare, read_folder
+from ansible.module_utils.runbook.plan import Plan, Wanted, make_plan
+
+# Another run may finish between our look at the ledger and our run lock: then the plan is made again.
+PLANS = 3
+
+
+class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no type information
+    """One look at the ledger; a second module call only when there is something to do."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the result of the module, or what it would be in check mode."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _, params = self.validate_argument_spec(MIGRATION_ARGUMENTS)
+        result.update(changed=False, database=params["login_db"], schema=params["schema"])
+        try:
+            self._migrate(params, task_vars or {}, result)
+        except RunbookError as error:
+            result.update(error.details, failed=True, msg=error.message, code=error.code)
+        return result
+
+    def _migrate(self, params: dict[str, Any], task_vars: dict[str, Any], result: dict[str, Any]) -> None:
+        wanted = presentation.wanted(params)
+        folder = read_folder(Path(params["directory"]))
+        for _ in range(PLANS):
+            state = self._look(params, folder, wanted, task_vars, result)
+            if state is None:
+                return
+            plan = make_plan(folder, state, wanted)
+            result.update(presentation.predicted(plan))
+            if not plan.changes:
+                return
+            tasks = self._prepare(plan, folder, params, result)
+            if self._task.diff:
+                result["diff"] = presentation.diff(state, plan, [prepared for _, prepared in tasks])
+            if self._task.check_mode:
+                result["changed"] = True
+                return
+            if not self._apply(plan, state, tasks, params, task_vars, result):
+                return
+        raise RunbookError(
+            f"The ledger of {params['login_db']} changed each time before this run got its turn. "
+            "Find out who else migrates it, then run this again.",
+            code="busy",
+        )
+
+    def _look(
+        self, params: dict[str, Any], folder: Folder, wanted: Wanted, task_vars: dict[str, Any], result: dict[str, Any]
+    ) -> State | None:
+        """The ledger; None when it is known to need nothing, or could not be read."""
+        answer = self._call(
+            "schema_info",
+            {
+                **{name: params[name] for name in LOGIN_ARGUMENTS},
+                "schema": params["schema"],
+                "digest": _expected_digest(folder, wanted),
+                "require_primary": True,
+            },
+            task_vars,
+        )
+        if answer.get("failed"):
+            result.update(answer)
+            return None
+        result["server_version"] = answer["server_version"]
+        if answer["current"]:
+            result.update(presentation.predicted(Plan(answer["version"], answer["version"])))
+            return None
+        return from_result(answer["ledger"])
+
+    def _prepare(
+        self, plan: Plan, folder: Folder, params: dict[str, Any], result: dict[str, Any]
+    ) -> list[tuple[Task, Prepared]]:
+        """Read every file the plan runs, so that nothing starts when one of them is not usable."""
+        server_version = result["server_version"]
+        tasks = []
+        for migration in plan.apply:
+            prepared = prepare(migration, folder.path, server_version)
+            tasks.append((Task.of(Entry.of(migration, _requester()), prepared, rollback=False), prepared))
+        for migration, script in _rollback_scripts(plan.roll_back, params):
+            prepared = prepare(script, Path(params["rollback_directory"]), server_version)
+            tasks.append((Task.of(Entry.of(migration, _requester()), prepared, rollback=True), prepared))
+        for _, prepared in tasks:
+            for warning in prepared.directives.warnings:
+                self._display.warning(warning)
+        return tasks
+
+    def _apply(
+        self,
+        plan: Plan,
+        state: State,
+        tasks: list[tuple[Task, Prepared]],
+        params: dict[str, Any],
+        task_vars: dict[str, Any],
+        result: dict[str, Any],
+    ) -> bool:
+        """Ship the plan and run it; True when the ledger had changed, so that nothing was done."""
+        order = Order(
+            expected=state.digest(),
+            repair=_entries(plan.repair),
+            adopt=_entries(plan.adopt),
+            baseline=_entries(plan.baseline),
+        )
+        bundle = self._ship(order, tasks)
+        answer = self._call(
+            "schema_migration", {**params, "_bundle": bundle, "_requested_by": _requester()}, task_vars
+        )
+        stale = bool(answer.pop("stale", False))
+        result.update(answer)
+        if not stale and not answer.get("failed"):
+            result["msg"] = presentation.done(answer)
+        return stale
+
+    def _ship(self, order: Order, tasks: list[tuple[Task, Prepared]]) -> str:
+        shell = self._connection._shell
+        folder = shell.tmpdir or self._make_tmp_path()
+        remote = shell.join_path(folder, "bundle")
+        with tempfile.NamedTemporaryFile(dir=C.DEFAULT_LOCAL_TMP, prefix="bundle-") as local:
+            write_bundle(local, order, tasks)
+            local.flush()
+            self._transfer_file(local.name, remote)
+        self._fixup_perms2((folder, remote), execute=False)
+        return str(remote)
+
+    def _call(self, module: str, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        answer: dict[str, Any] = self._execute_module(
+            module_name=module, module_args=arguments, task_vars=task_vars, wrap_async=False
+        )
+        answer.pop("invocation", None)
+        return answer
+
+
+def _expected_digest(folder: Folder, wanted: Wanted) -> str:
+    """What the ledger says when nothing is left to do."""
+    return digest(
+        (migration.version, migration.checksum, migration.name)
+        for migration in folder.migrations.values()
+        if wanted.version is None or migration.version <= wanted.version
+    )
+
+
+def _rollback_scripts(migrations: tuple[Migration, ...], params: dict[str, Any]) -> list[tuple[Migration, Migration]]:
+    """Each migration with the script that undoes it, in order."""
+    if not migrations:
+        return []
+    scripts = read_folder(Path(params["rollback_directory"])).migrations
+    missing = [migration.name or str(migration.version) for migration in migrations if migration.version not in scripts]
+    if missing:
+        raise RunbookError(
+            f"There is no rollback script for {', '.join(missing)} in {params['rollback_directory']}. "
+            "Nothing was rolled back. Write the script under the same name, or restore a backup.",
+            code="no-rollback-script",
+        )
+    return [(migration, scripts[migration.version]) for migration in migrations]
+
+
+def _entries(migrations: tuple[Migration, ...]) -> tuple[Entry, ...]:
+    return tuple(Entry.of(migration, _requester()) for migration in migrations)
+
+
+def _requester() -> str:
+    """Who asked for this run, for the ledger and pg_stat_activity."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Write a run record for every operating playbook, failed and interrupted runs included."""
+
+from __future__ import annotations
+
+DOCUMENTATION = """
+name: run_record
+type: notification
+short_description: Keep a record of every run
+version_added: "1.0.0"
+author: Schema Runbook contributors
+description:
+  - Writes one JSON file per run and environment, C(.runs/<environment>/<UTC>-<operation>.json), whose fields
+    C(docs/run-record.md) describes.
+  - A playbook says which operation it is by the play variable C(guard_operation), usually on
+    C(import_playbook) of the guard. A playbook without it leaves no record.
+  - A record that cannot be written is a warning; it never fails the run.
+requirements:
+  - Enabled by C(callbacks_enabled = run_record) in C(ansible.cfg).
+options:
+  directory:
+    description:
+      - Folder of the run records.
+      - By default C(.runs) beside the C(ansible.cfg) in use, or in the current folder when there is none.
+    type: path
+    ini:
+      - section: callback_run_record
+        key: directory
+    env:
+      - name: SCHEMA_RUNBOOK_RUNS
+"""
+
+import atexit
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ansible.module_utils
+from ansible import constants, context
+from ansible.errors import AnsibleError
+from ansible.plugins.callback import CallbackBase
+from ansible.release import __version__ as core_version
+from ansible.template import Templar
+
+# Ansible ships configured module_utils to targets; on the controller a plugin has to say where they are.
+ansible.module_utils.__path__.extend(constants.DEFAULT_MODULE_UTILS_PATH)
+
+from ansible.module_utils.runbook import record as run
+from ansible.module_utils.runbook.environment import environment_of
+
+if TYPE_CHECKING:
+    from ansible.executor.stats import AggregateStats
+    from ansible.executor.task_result import CallbackTaskResult
+    from ansible.playbook import Playbook
+    from ansible.playbook.play import Play
+
+OPERATION_VARIABLE = "guard_operation"
+MODULE = "schema_migration"
+SECRET_NAMES = ("password", "pass", "passphrase", "secret", "token")
+
+
+class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no types
+    """Listens to a run and keeps its records up to date."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "notification"
+    CALLBACK_NAME = "run_record"
+    CALLBACK_NEEDS_ENABLED = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._playbook = ""
+        self._play: Play | None = None
+        self._files: list[run.RecordFile] = []
+        self._entries: dict[str, tuple[run.RecordFile, run.HostEntry]] = {}
+        self._warned = False
+
+    # --- what Ansible reports ---------------------------------------------------------------------------------
+
+    def v2_playbook_on_start(self, playbook: Playbook) -> None:
+        """Remember the playbook's name; each playbook of a command line has records of its own."""
+        self._playbook = str(playbook._file_name)
+        self._files, self._entries = [], {}
+
+    def v2_playbook_on_play_start(self, play: Play) -> None:
+        """Start the records at the first play that names its operation."""
+        self._play = play
+        operation = play.vars.get(OPERATION_VARIABLE)
+        if not self._files and isinstance(operation, str) and run.OPERATION.fullmatch(operation):
+            self._start(play, operation)
+
+    def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
+        """Take what a migration task reports; its items, if it is a loop, have been taken before."""
+        if result.task.loop is None:
+            self._take(result)
+
+    def v2_runner_item_on_ok(self, result: CallbackTaskResult) -> None:
+        """Take what one item of a migration loop reports."""
+        self._take(result)
+
+    def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
+        """Take a failure; the summary of a loop says less than the failed item did."""
+        if result.task.loop is None:
+            self._take(result, failed=not ignore_errors)
+        elif not ignore_errors and not self._has_error_of(result):
+            self._take(result, failed=True)
+
+    def v2_runner_item_on_failed(self, result: CallbackTaskResult) -> None:
+        """Take the failure of one item of a loop."""
+        self._take(result, failed=result.task.ignore_errors is not True)
+
+    def v2_runner_on_unreachable(self, result: CallbackTaskResult) -> None:
+        """Take a host that could not be reached as failed."""
+        self._take(result, failed=result.task.ignore_unreachable is not True)
+
+    def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
+        """Finish the records: only Ansible's statistics know which failures were rescued.
+
+        A run fails as a whole. Ansible does not report which other hosts it stopped because of a failure, so a record
+        must not claim success for hosts that may never have had their turn.
+        """
+        lost = {*stats.failures, *stats.dark}
+        for host, (_file, entry) in self._entries.items():
+            if host not in lost:
+                entry.error = None
+        for file in self._files:
+            self._finish(file, run.FAILED if lost else run.SUCCEEDED)
+
+    # --- what that means for the records ----------------------------------------------------------------------
+
+    def _start(self, play: Play, operation: str) -> None:
+        project = _project()
+        directory = Path(self.get_option("directory") or project / ".runs")
+        controller = run.Controller.current(project)
+        invocation = run.Invocation(
+            core=core_version,
+            playbook=_relative(self._playbook, project),
+            limit=context.CLIARGS.get("subset"),
+        )
+        for environment, hosts in _hosts_by_environment(play).items():
+            record = run.Record(
+                operation=operation,
+                environment=environment,
+                controller=controller,
+                ansible=invocation,
+                hosts={host: run.HostEntry() for host in hosts},
+                check=bool(context.CLIARGS.get("check")),
+            )
+            with self._only_warning(directory / environment):
+                run.sweep(directory / environment)
+                self._follow(run.RecordFile.begin(directory / environment, record))
+        # Ansible reports nothing when it is interrupted from the keyboard. It ends itself on SIGTERM without
+        # running exit handlers; like a kill, that is noticed by the next run's sweep.
+        atexit.register(self._interrupted, os.getpid())
+
+    def _follow(self, file: run.RecordFile) -> None:
+        self._files.append(file)
+        for host, entry in file.record.hosts.items():
+            self._entries[host] = (file, entry)
+
+    def _take(self, result: CallbackTaskResult, failed: bool = False) -> None:
+        """Update the host's entry; tasks that neither migrate nor fail are none of the record's business."""
+        migration = result.task.action.rpartition(".")[2] == MODULE
+        if result.host.name not in self._entries or not (migration or failed):
+            return
+        file, entry = self._entries[result.host.name]
+        clean = self._cleaner(result)
+        if migration:
+            entry.take(result.result, clean)
+        if failed:
+            entry.error = run.HostError.from_result(result.task_name, result.result, clean)
+        with self._only_warning(file.path):
+            file.write()
+
+    def _has_error_of(self, result: CallbackTaskResult) -> bool:
+        _file, entry = self._entries.get(result.host.name, (None, run.HostEntry()))
+        return entry.error is not None and entry.error.task == result.task_name
+
+    def _cleaner(self, result: CallbackTaskResult) -> Callable[[str], str]:
+        """Return the function that masks every secret the host's variables hold."""
+        manager = result.task.get_variable_manager()
+        variables = manager.get_vars(play=self._play, host=result.host, task=result.task, include_hostvars=False)
+        secrets = set(_secrets(variables, result.task.get_loader()))
+        return lambda text: run.scrub(text, secrets)
+
+    def _finish(self, file: run.RecordFile, outcome: str) -> None:
+        if file.record.outcome == run.RUNNING:
+            with self._only_warning(file.path):
+                file.finish(outcome)
+
+    def _interrupted(self, owner: int) -> None:
+        if os.getpid() == owner:  # A forked worker inherits the exit handler, not the records.
+            for file in self._files:
+                self._finish(file, run.INTERRUPTED)
+
+    def _only_warning(self, path: Path) -> _OnlyWarning:
+        return _OnlyWarning(self, path)
+
+    def warn_once(self, path: Path, error: OSError) -> None:
+        """Say that a record could not be written, the first time it happens."""
+        if not self._warned:
+            self._warned = True
+            self._display.warning(
+                f"The run record {path} could not be written: {error.strerror or error}. "
+                "The run goes on; nothing but its record is affected."
+            )
+
+
+class _OnlyWarning:
+    """Turns a file system error into a single warning: a record never decides about a run."""
+
+    def __init__(self, callback: CallbackModule, path: Path) -> None:
+        self._callback = callback
+        self._path = path
+
+    def __enter__(self) -> None:
+        """Begin work on the file system."""
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> bool:
+        """Swallow an error of the file system, and only that."""
+        if isinstance(error, OSError):
+            self._callback.warn_once(self._path, error)
+            return True
+        return False
+
+
+def _hosts_by_environment(play: Play) -> dict[str, list[str]]:
+    """Return the hosts the play matches within the limit; hosts without an environment share one of their own."""
+    variables = play.get_variable_manager().get_vars(play=play)
+    environments: dict[str, list[str]] = {}
+    for host in variables.get("ansible_play_hosts_all", []):
+        environments.setdefault(_environment(variables["hostvars"][host]), []).append(host)
+    return environments
+
+
+def _environment(variables: Any) -> str:
+    try:
+        name: str | None = environment_of(variables, variables["group_names"])
+    except AnsibleError:  # A template that cannot be resolved is the guard's to report.
+        name = None
+    return name or str(run.UNKNOWN_ENVIRONMENT)
+
+
+def _secrets(variables: dict[str, Any], loader: Any) -> Iterator[str]:
+    templar = Templar(loader=loader, variables=variables)
+    for name in variables:
+        if name.endswith(SECRET_NAMES):
+            try:
+                value = templar.template(variables[name])
+            except AnsibleError:  # A value that cannot be resolved was not used by the task either.
+                continue
+            if isinstance(value, (str, int)):
+                yield str(value)
+
+
+def _project() -> Path:
+    return Path(constants.CONFIG_FILE).parent if constants.CONFIG_FILE else Path.cwd()
+
+
+def _relative(playbook: str, project: Path) -> str:
+    path = Path(playbook).absolute()
+    return str(path.relative_to(project)) if path.is_relative_to(project) else playbook

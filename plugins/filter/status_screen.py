@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filters of the status playbook."""
+
+from __future__ import annotations
+
+DOCUMENTATION = """
+name: status_screen
+short_description: Show the state of every environment on one screen
+version_added: "1.0.0"
+author: Schema Runbook contributors
+description:
+  - Renders one line per host with its version, its pending migrations and its last run.
+options:
+  _input:
+    description:
+      - One dictionary per host with C(environment), C(host), C(database), C(version), C(latest) (the newest
+        version in the migrations folder), C(pending) (file names), C(error) (why the database could not be
+        read, if so) and C(last_run) (the value of the filter C(last_run)).
+    type: list
+    elements: dict
+    required: true
+"""
+
+EXAMPLES = """
+- name: Show the state of every environment
+  ansible.builtin.debug:
+    msg: "{{ (rows | status_screen).splitlines() }}"
+"""
+
+RETURN = """
+_value:
+  description: The screen, lines separated by newlines.
+  type: str
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ansible.module_utils
+from ansible import constants
+from ansible.errors import AnsibleFilterError
+
+# Ansible ships configured module_utils to targets; on the controller a plugin has to say where they are.
+ansible.module_utils.__path__.extend(constants.DEFAULT_MODULE_UTILS_PATH)
+
+from ansible.module_utils.runbook import record, status
+
+
+def status_screen(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the status screen for the given hosts."""
+    return str(status.screen(rows))
+
+
+def last_run(environment: str, runs_directory: str) -> dict[str, Any]:
+    """Return what the newest run of an environment did, check mode aside; empty when there was none."""
+    directory = Path(runs_directory) / environment
+    try:
+        record.sweep(directory)
+        return dict(status.summary(record.latest(directory, include_check=False)))
+    except OSError as error:
+        raise AnsibleFilterError(f"The run records in {directory} cannot be read: {error.strerror}.") from error
+
+
+class FilterModule:
+    """Makes the filters known to Ansible."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
+        return {"status_screen": status_screen, "last_run": last_run}

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The status screen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.module_utils.runbook import status
+
+FILES = ["001_a.sql", "002_b.sql", "003_c.sql", "004_d.sql"]
+RUN = {
+    "operation": "migrate",
+    "outcome": "succeeded",
+    "started_at": "2026-11-22T14:15:30.123Z",
+    "seconds": 0.412,
+    "applied": 4,
+}
+
+
+def row(**values: Any) -> dict[str, Any]:
+    """Return a row about staging."""
+    return {"environment": "staging", "host": "cm-staging", "database": "cm", "pending": [], **values}
+
+
+def test_screen() -> None:
+    rows = [
+        row(version=4, latest=4, last_run=RUN),
+        row(environment="production", host="cm-production", version=None, latest=4, pending=FILES, last_run={}),
+    ]
+    assert status.screen(rows).splitlines() == [
+        "ENVIRONMENT  HOST           DATABASE  VERSION  PENDING                                         LAST RUN",
+        "staging      cm-staging     cm        4        none                                            "
+        "migrate succeeded 2026-11-22 14:15:30Z, 0.4 s, 4 applied",
+        "production   cm-production  cm        none     4 (001_a.sql, 002_b.sql, 003_c.sql, 004_d.sql)  never",
+    ]
+
+
+def test_long_lists_are_shortened() -> None:
+    names = [f"db/init/{number:03d}_x.sql" for number in range(1, 400)]
+    assert status.pending_text(names) == "399 (001_x.sql, 002_x.sql, 003_x.sql, 004_x.sql, … and 395 more)"
+
+
+def test_a_database_that_cannot_be_read() -> None:
+    lines = status.screen([row(error="The server does not answer.", last_run=RUN)]).splitlines()
+    assert "unknown  unknown  migrate succeeded" in lines[1]
+    assert lines[2:] == ["", "cm-staging: The server does not answer."]
+
+
+def test_a_database_ahead_of_the_folder() -> None:
+    lines = status.screen([row(version=7, latest=4)]).splitlines()
+    assert lines[-1] == "cm-staging: The database is at version 7, but the newest file is 4."
+
+
+def test_nothing_to_show() -> None:
+    assert status.screen([]) == "No host matches."
+
+
+def test_a_running_or_swept_run_has_no_duration() -> None:
+    text = status.last_run_text({**RUN, "outcome": "interrupted", "seconds": None, "applied": 0})
+    assert text == "migrate interrupted 2026-11-22 14:15:30Z"
+
+
+def test_summary_counts_over_all_hosts() -> None:
+    hosts = {"a": {"applied": [{}, {}], "rolled_back": []}, "b": {"applied": [{}], "adopted": [{}]}}
+    summary = status.summary({**RUN, "hosts": hosts, "controller": {}})
+    assert (summary["applied"], summary["adopted"], summary["rolled_back"]) == (3, 1, 0)
+    assert "controller" not in summary
+    assert status.summary(None) == {}
