@@ -33,9 +33,9 @@ $(READY): requirements.lock
 	@touch "$@"
 
 demo: setup ## Bring staging from nothing to the newest schema, and show that a second run changes nothing
-	@echo "== 1/3  Migrate staging. The embedded servers of staging and production are started first."
+	@echo "== 1/3  Migrate staging; its embedded server is started first."
 	@$(RUN) ansible-playbook migrate.yml -l staging
-	@echo "== 2/3  What each environment has now."
+	@echo "== 2/3  What staging and production have now; the server of production is started, too."
 	@$(RUN) ansible-playbook status.yml
 	@echo "== 3/3  Migrate staging once more: nothing changes."
 	@$(RUN) ansible-playbook migrate.yml -l staging
@@ -60,9 +60,8 @@ lock: setup ## Bring requirements.lock up to date
 
 # A server of root's may live outside this directory, so the module that knows where has to remove it.
 clean: ## Remove the embedded servers with their data, the run records, .venv and the caches
-	@for environment in $(notdir $(wildcard inventories/*)); do \
-		[ ! -x "$(VENV)/bin/ansible" ] || $(RUN) ansible localhost -i localhost, -c local -o -m embedded_server \
-			-a "home='$(CURDIR)/.embedded/$$environment' state=absent" || exit 1; done
-	@rm -rf .venv .runs .ansible .mypy_cache .pytest_cache .ruff_cache
+	@[ ! -x "$(VENV)/bin/ansible" ] || $(RUN) ansible all -m embedded_server \
+		-a "home='$(CURDIR)/.embedded/{{ inventory_hostname }}' state=absent" \
+		-e ansible_connection=local -e "ansible_python_interpreter='$(VENV)/bin/python'"
+	@rm -rf .venv .embedded .runs .ansible .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
-	@rmdir .embedded 2> /dev/null || true

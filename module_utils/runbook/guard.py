@@ -66,6 +66,7 @@ PLAYBOOK_OPTIONS = (
     Option("guard_ignore_variables", type="list"),
     Option("rollback_version"),
     Option("rollback_confirm"),
+    Option("baseline_version"),
 )
 """Variables that belong to playbooks rather than to a role."""
 
@@ -83,7 +84,7 @@ class Vocabulary:
         options = {option.name: option for option in PLAYBOOK_OPTIONS}
         for specs in argument_specs.values():
             options.update({option.name: option for option in _declared(specs)})
-        names = {"rollback", "guard", *argument_specs}
+        names = {"rollback", "baseline", "guard", *argument_specs}
         return cls(options, tuple(sorted(name.replace("-", "_") + "_" for name in names)))
 
     def claims(self, name: str) -> bool:

@@ -65,6 +65,15 @@ def predicted(plan: Plan) -> dict[str, Any]:
     }
 
 
+def left(plan: Plan, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the plan a run that was carried out, or stopped half way, has not done."""
+    finished = {file["version"] for name in ("applied", "rolled_back") for file in answer.get(name, ())}
+    return {
+        "pending": [migration.name for migration in plan.apply if migration.version not in finished],
+        "to_roll_back": [migration.name for migration in plan.roll_back if migration.version not in finished],
+    }
+
+
 def done(answer: Mapping[str, Any]) -> str:
     """One sentence about a run that was carried out."""
     parts = [

@@ -531,9 +531,10 @@ def _refused_alter_subscription(cursor: Cursor, version: int) -> str | None:
     if action in ("SET", "ADD", "DROP") and cursor.at("PUBLICATION"):
         return None if _with_false(cursor, "refresh") else f"ALTER SUBSCRIPTION ... {action} PUBLICATION"
     options = cursor.options() if action == "SET" else {}
-    for option, since in (("failover", 170000), ("two_phase", 180000)):
-        if option in options and version >= since:
-            return f"ALTER SUBSCRIPTION ... SET ({option})"
+    if version >= 170000 and "failover" in options:
+        return "ALTER SUBSCRIPTION ... SET (failover)"
+    if version >= 180000 and not _is_true(options.get("two_phase", "true")):
+        return "ALTER SUBSCRIPTION ... SET (two_phase = false)"
     return None
 
 

@@ -24,6 +24,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.ledger import Entry, State, digest, from_result
 from ansible.module_utils.runbook.migration import Folder, Migration, Prepared, prepare, read_folder
 from ansible.module_utils.runbook.plan import Plan, Wanted, make_plan
+from ansible.module_utils.runbook.project import project_directory
 
 # Another run may finish between our look at the ledger and our run lock: then the plan is made again.
 PLANS = 3
@@ -36,6 +37,8 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
         """Return the result of the module, or what it would be in check mode."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         _, params = self.validate_argument_spec(MIGRATION_ARGUMENTS)
+        for name in ("directory", "rollback_directory"):
+            params[name] = str(project_directory(C.CONFIG_FILE) / params[name])
         result.update(changed=False, database=params["login_db"], schema=params["schema"])
         try:
             self._migrate(params, task_vars or {}, result)
@@ -130,6 +133,8 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
         )
         stale = bool(answer.pop("stale", False))
         result.update(answer)
+        if not stale:
+            result.update(presentation.left(plan, answer))
         if not stale and not answer.get("failed"):
             result["msg"] = presentation.done(answer)
         return stale

@@ -48,6 +48,7 @@ ansible.module_utils.__path__.extend(constants.DEFAULT_MODULE_UTILS_PATH)
 
 from ansible.module_utils.runbook import record as run
 from ansible.module_utils.runbook.environment import environment_of
+from ansible.module_utils.runbook.project import project_directory, runs_directory
 
 if TYPE_CHECKING:
     from ansible.executor.stats import AggregateStats
@@ -130,8 +131,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
     # --- what that means for the records ----------------------------------------------------------------------
 
     def _start(self, play: Play, operation: str) -> None:
-        project = _project()
-        directory = Path(self.get_option("directory") or project / ".runs")
+        project = project_directory(constants.CONFIG_FILE)
+        directory = Path(self.get_option("directory") or runs_directory(constants.CONFIG_FILE))
         controller = run.Controller.current(project)
         invocation = run.Invocation(
             core=core_version,
@@ -252,10 +253,6 @@ def _secrets(variables: dict[str, Any], loader: Any) -> Iterator[str]:
                 continue
             if isinstance(value, (str, int)):
                 yield str(value)
-
-
-def _project() -> Path:
-    return Path(constants.CONFIG_FILE).parent if constants.CONFIG_FILE else Path.cwd()
 
 
 def _relative(playbook: str, project: Path) -> str:

@@ -45,6 +45,7 @@ from ansible.errors import AnsibleFilterError
 ansible.module_utils.__path__.extend(constants.DEFAULT_MODULE_UTILS_PATH)
 
 from ansible.module_utils.runbook import record, status
+from ansible.module_utils.runbook.project import runs_directory
 
 
 def status_screen(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -52,14 +53,14 @@ def status_screen(rows: Sequence[Mapping[str, Any]]) -> str:
     return str(status.screen(rows))
 
 
-def last_run(environment: str, runs_directory: str) -> dict[str, Any]:
+def last_run(environment: str, directory: str | None = None) -> dict[str, Any]:
     """Return what the newest run of an environment did, check mode aside; empty when there was none."""
-    directory = Path(runs_directory) / environment
+    folder = Path(directory or runs_directory(constants.CONFIG_FILE)) / environment
     try:
-        record.sweep(directory)
-        return dict(status.summary(record.latest(directory, include_check=False)))
+        record.sweep(folder)
+        return dict(status.summary(record.latest(folder, include_check=False)))
     except OSError as error:
-        raise AnsibleFilterError(f"The run records in {directory} cannot be read: {error.strerror}.") from error
+        raise AnsibleFilterError(f"The run records in {folder} cannot be read: {error.strerror}.") from error
 
 
 class FilterModule:

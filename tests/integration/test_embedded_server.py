@@ -153,6 +153,23 @@ def test_a_stopped_server_comes_back_on_its_port_with_its_data(home: Path) -> No
     assert ask(again, "SELECT answer FROM kept") == 42
 
 
+def test_a_copied_home_is_a_server_of_its_own(home: Path) -> None:
+    original, _ = embedded.start(Wanted(home=str(home)))
+    with connect(original) as session:
+        session.execute("CHECKPOINT")
+    copy = Wanted(home=str(home.parent / "copy"))
+    # As `cp -a` of a whole clone would do it, the pid file of the running original included.
+    subprocess.run(["cp", "-a", str(home), copy.home], check=True)
+    try:
+        assert embedded.inspect(copy).state == "stopped"
+        second, _ = embedded.start(copy)
+        assert second.port != original.port
+        assert ask(second, "SHOW data_directory") == str(second.data)
+        assert ask(original, "SHOW data_directory") == str(original.data)
+    finally:
+        embedded.remove(copy)
+
+
 def test_a_further_database_is_created_once(home: Path) -> None:
     embedded.start(Wanted(home=str(home)))
     server, reason = embedded.start(Wanted(home=str(home), database="other"))
