@@ -80,7 +80,7 @@ options:
     default: cm
   digest:
     description:
-      - Digest of the ledger the caller expects. When it is the ledger's own, RV(ledger) is left out:
+      - Digest of the ledger the caller expects. When it is the ledger's own, RV(ledger) is left out, so that
         the answer stays small, however many migrations there are.
     type: str
     default: ""

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Mapping, Optional
+from typing import IO, Any
 
 from ansible.module_utils.runbook.arguments import seconds
 from ansible.module_utils.runbook.bundle import BundleReader
@@ -34,7 +35,7 @@ class Report:
     """
 
     outcome: Outcome
-    error: Optional[RunbookError] = None
+    error: RunbookError | None = None
     stale: bool = False
 
 
@@ -57,7 +58,7 @@ def settings(params: Mapping[str, Any]) -> Settings:
     )
 
 
-def apply_bundle(file: BinaryIO, login: Login, params: Mapping[str, Any], requested_by: str) -> Report:
+def apply_bundle(file: IO[bytes], login: Login, params: Mapping[str, Any], requested_by: str) -> Report:
     """Take the run lock, clear up after dead runs, and run the bundle.
 
     Parameters:

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from ansible.module_utils.runbook.connection import LOGIN_ARGUMENTS
 from ansible.module_utils.runbook.errors import RunbookError

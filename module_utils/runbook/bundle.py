@@ -10,8 +10,9 @@ lengths, then its bytes.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, BinaryIO, Iterator, Optional, Sequence
+from typing import IO, Any
 
 from ansible.module_utils.runbook.ledger import Entry
 from ansible.module_utils.runbook.migration import Prepared
@@ -37,8 +38,8 @@ class Task:
     statements: int
     outside: str
     autocommit: bool
-    lock_timeout_ms: Optional[int]
-    statement_timeout_ms: Optional[int]
+    lock_timeout_ms: int | None
+    statement_timeout_ms: int | None
 
     @classmethod
     def of(cls, entry: Entry, prepared: Prepared, rollback: bool) -> Task:
@@ -78,13 +79,13 @@ class Shipped:
     """A statement as it arrives; ``data`` is what follows a COPY, None for other statements."""
 
     piece: Piece
-    data: Optional[CopyData]
+    data: CopyData | None
 
 
 class CopyData:
     """The data of a COPY, in chunks; can be iterated again when the statement has to be repeated."""
 
-    def __init__(self, file: BinaryIO, position: int, size: int) -> None:
+    def __init__(self, file: IO[bytes], position: int, size: int) -> None:
         self._file = file
         self._position = position
         self._size = size
@@ -101,7 +102,7 @@ class CopyData:
 class BundleReader:
     """Reads a bundle (on the target). Tasks come in order; a task's statements can be read again."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         head = json.loads(file.readline())
         self.order = Order(
@@ -140,7 +141,7 @@ class BundleReader:
         return position
 
 
-def write_bundle(file: BinaryIO, order: Order, tasks: Sequence[tuple[Task, Prepared]]) -> None:
+def write_bundle(file: IO[bytes], order: Order, tasks: Sequence[tuple[Task, Prepared]]) -> None:
     """Write a bundle (on the controller)."""
     _write_line(file, {**asdict(order), "tasks": len(tasks)})
     for task, prepared in tasks:
@@ -154,5 +155,5 @@ def write_bundle(file: BinaryIO, order: Order, tasks: Sequence[tuple[Task, Prepa
             file.write(data or b"")
 
 
-def _write_line(file: BinaryIO, value: Any) -> None:
+def _write_line(file: IO[bytes], value: Any) -> None:
     file.write(json.dumps(value).encode() + b"\n")

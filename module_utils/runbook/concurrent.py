@@ -8,8 +8,6 @@ sbdchd/squawk#1230). Here such a rest is dropped before and after, and done mean
 
 from __future__ import annotations
 
-from typing import Optional
-
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.piece import Piece
 from ansible.module_utils.runbook.session import Session, SqlError
@@ -54,7 +52,7 @@ class ConcurrentWork:
         self._session = session
         self._piece = piece
         self._again = again
-        self._statement: Optional[ConcurrentStatement] = concurrent_statement(piece.text)
+        self._statement: ConcurrentStatement | None = concurrent_statement(piece.text)
         self.before = before if again else self._indexes_before()
 
     def run(self) -> None:
@@ -110,8 +108,8 @@ class ConcurrentWork:
         )
         if builders:
             raise RunbookError(
-                f"{self._piece.file}:{self._piece.line}: the index {name} is being built right now by pid {builders[0][0]}. "
-                "Let that finish or end it, then run this again.",
+                f"{self._piece.file}:{self._piece.line}: the index {name} is being built right now, "
+                f"by pid {builders[0][0]}. Let that finish or end it, then run this again.",
                 code="index-in-progress",
             )
 
@@ -140,8 +138,8 @@ class ConcurrentWork:
         invalid = [name for _, name, valid in self._new_indexes() if not valid]
         if invalid:
             raise RunbookError(
-                f"{self._piece.file}:{self._piece.line}: the server reported success, but the index {invalid[0]} is INVALID. "
-                "It is not recorded. Run this again: the index is dropped and built anew.",
+                f"{self._piece.file}:{self._piece.line}: the server reported success, but the index {invalid[0]} is "
+                "INVALID. It is not recorded. Run this again: the index is dropped and built anew.",
                 code="invalid-index",
             )
 

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Mapping, Optional
+from typing import Any
 
 # Names follow community.postgresql, so that operators and module_defaults can reuse what they know.
 LOGIN_ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -45,7 +46,7 @@ class Login:
     ca_cert: str = ""
     ssl_cert: str = ""
     ssl_key: str = ""
-    connect_params: Optional[Mapping[str, Any]] = None
+    connect_params: Mapping[str, Any] | None = None
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Login:

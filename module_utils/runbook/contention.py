@@ -14,7 +14,7 @@ import random
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 from ansible.module_utils.runbook.session import Session, SqlError
 
@@ -68,7 +68,7 @@ class Blocker:
     application: str
     state: str
     age_seconds: int
-    query: Optional[str] = None
+    query: str | None = None
 
     def __str__(self) -> str:
         query = f", running: {' '.join(self.query.split())[:200]}" if self.query else ""
@@ -97,7 +97,7 @@ class LockWatch:
         self._worker_pid = worker_pid
         self._show_queries = show_queries
         self._mutex = threading.Lock()
-        self._attempt: Optional[_Attempt] = None
+        self._attempt: _Attempt | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="lock-watch", daemon=True)
         self._thread.start()
@@ -169,7 +169,7 @@ class _Attempt:
     started: float
     limit: float
     waited: float = 0.0
-    waiting_since: Optional[float] = None
+    waiting_since: float | None = None
     blockers: tuple[Blocker, ...] = ()
     cancelled: bool = False
 

@@ -52,7 +52,7 @@ def _read(session: Session, ledger: Ledger, digest: str) -> dict[str, Any]:
     session.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     tables = ledger.tables(session)
     summary = ledger.summary(session, tables)
-    result = {
+    result: dict[str, Any] = {
         "version": summary.version,
         "count": summary.count,
         "current": summary.digest == digest and not summary.interrupted,

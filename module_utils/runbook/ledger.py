@@ -16,8 +16,9 @@ create the schema and even ``schema_version`` itself, and a failed first file le
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Iterable, Optional, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.migration import Migration
@@ -32,6 +33,9 @@ PROGRESS = "schema_version_progress"
 
 _COLUMNS = {"name": "text", "checksum": "text", "execution_ms": "bigint", "applied_by": "text"}
 _LARGEST_INTEGER = 2**31 - 1
+_SINCE_BEGIN = (
+    "(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - pg_catalog.transaction_timestamp()) * 1000)::bigint"
+)
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,10 @@ class Row:
     """A migration the database says it has. ``checksum`` is None for rows a file inserted by itself."""
 
     version: int
-    description: Optional[str]
-    applied_at: Optional[str]
-    name: Optional[str]
-    checksum: Optional[str]
+    description: str | None
+    applied_at: str | None
+    name: str | None
+    checksum: str | None
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,10 @@ class State:
     """What the ledger of a database says."""
 
     rows: tuple[Row, ...]
-    progress: Optional[Progress] = None
+    progress: Progress | None = None
 
     @property
-    def version(self) -> Optional[int]:
+    def version(self) -> int | None:
         """The highest version applied."""
         return max((row.version for row in self.rows), default=None)
 
@@ -86,7 +90,7 @@ class State:
 class Summary:
     """A ledger in one row: what a run with nothing to do has to know."""
 
-    version: Optional[int]
+    version: int | None
     count: int
     digest: str
     interrupted: bool
@@ -130,7 +134,7 @@ class Entry:
         return cls(migration.version, migration.name, migration.checksum, migration.description, applied_by)
 
 
-def digest(rows: Iterable[tuple[int, Optional[str], Optional[str]]]) -> str:
+def digest(rows: Iterable[tuple[int, str | None, str | None]]) -> str:
     """Digest of (version, checksum, name) in order of version; equal digests mean equal ledgers."""
     lines = "\n".join(f"{version}\t{checksum or ''}\t{name or ''}" for version, checksum, name in sorted(rows))
     return hashlib.sha256(lines.encode()).hexdigest()
@@ -201,14 +205,15 @@ class Ledger:
 
         ledger = (
             "SELECT max(version)::bigint, count(*), coalesce(pg_catalog.string_agg("
-            f"version::text || chr(9) || {text('checksum')} || chr(9) || {text('name')}, chr(10) ORDER BY version), '') "
-            f"FROM {self._table}"
+            f"version::text || chr(9) || {text('checksum')} || chr(9) || {text('name')}, chr(10) ORDER BY version), '')"
+            f" FROM {self._table}"
             if tables.exists
             else "SELECT NULL::bigint, 0, ''::text"
         )
         interrupted = f"EXISTS (SELECT 1 FROM {self._progress})" if tables.progress else "false"
         row = session.query(
-            "SELECT l.version, l.count, pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(l.lines, 'UTF8')), 'hex'), "
+            "SELECT l.version, l.count, "
+            "pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(l.lines, 'UTF8')), 'hex'), "
             f"{interrupted}, pg_catalog.pg_is_in_recovery() FROM ({ledger}) AS l (version, count, lines)"
         )[0]
         return Summary(*row)
@@ -231,7 +236,7 @@ class Ledger:
             )
         ]
 
-    def _read_progress(self, session: Session) -> Optional[Progress]:
+    def _read_progress(self, session: Session) -> Progress | None:
         rows = session.query(
             f"SELECT version, name, checksum, done, started, before::bigint[], rollback FROM {self._progress}"
         )
@@ -266,23 +271,21 @@ class Ledger:
             )
         if not tables.progress:
             statements.append(
-                f"CREATE TABLE {self._progress} (version bigint PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, "
+                f"CREATE TABLE {self._progress} (version bigint PRIMARY KEY, "
+                "name text NOT NULL, checksum text NOT NULL, "
                 "done integer NOT NULL, started integer NOT NULL, before oid[] NOT NULL DEFAULT '{}', "
-                "rollback boolean NOT NULL DEFAULT false, since timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp())"
+                "rollback boolean NOT NULL DEFAULT false, "
+                "since timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp())"
             )
         return [Piece(statement.encode()) for statement in statements]
 
-    def applied(self, entry: Entry, milliseconds: Optional[int] = None) -> list[Piece]:
+    def applied(self, entry: Entry, milliseconds: int | None = None) -> list[Piece]:
         """Record that a migration was applied. A row the file inserted itself is completed, its description kept.
 
         Parameters:
             milliseconds: duration; None takes the time since the transaction began.
         """
-        duration = (
-            str(milliseconds)
-            if milliseconds is not None
-            else "(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - pg_catalog.transaction_timestamp()) * 1000)::bigint"
-        )
+        duration = str(milliseconds) if milliseconds is not None else _SINCE_BEGIN
         values = f"{literal(entry.name)}, {literal(entry.checksum)}, {duration}, {literal(entry.applied_by)}"
         return [
             Piece(
@@ -290,7 +293,8 @@ class Ledger:
                     f"INSERT INTO {self._table} AS l (version, description, name, checksum, execution_ms, applied_by) "
                     f"VALUES ({entry.version}, {literal(entry.description)}, {values}) ON CONFLICT (version) DO UPDATE "
                     "SET description = coalesce(l.description, excluded.description), name = excluded.name, "
-                    "checksum = excluded.checksum, execution_ms = excluded.execution_ms, applied_by = excluded.applied_by"
+                    "checksum = excluded.checksum, execution_ms = excluded.execution_ms, "
+                    "applied_by = excluded.applied_by"
                 ).encode()
             ),
             Piece(
@@ -309,8 +313,8 @@ class Ledger:
                 Piece(
                     (
                         f"INSERT INTO {self._table} AS l (version, description, name, checksum, applied_by) VALUES "
-                        f"({entry.version}, {literal(entry.description)}, {literal(entry.name)}, {literal(entry.checksum)}, "
-                        f"{literal(entry.applied_by)}) ON CONFLICT (version) DO UPDATE "
+                        f"({entry.version}, {literal(entry.description)}, {literal(entry.name)}, "
+                        f"{literal(entry.checksum)}, {literal(entry.applied_by)}) ON CONFLICT (version) DO UPDATE "
                         "SET name = excluded.name, checksum = excluded.checksum"
                     ).encode()
                 )
@@ -318,16 +322,14 @@ class Ledger:
             pieces.append(self.event(event, entry))
         return pieces
 
-    def removed(self, entry: Entry, milliseconds: Optional[int] = None) -> list[Piece]:
+    def removed(self, entry: Entry, milliseconds: int | None = None) -> list[Piece]:
         """Record that a migration was rolled back."""
         return [
             Piece(f"DELETE FROM {self._table} WHERE version = {entry.version}".encode()),
             self.event("rolled back", entry, milliseconds=milliseconds),
         ]
 
-    def event(
-        self, event: str, entry: Entry, detail: Optional[str] = None, milliseconds: Optional[int] = None
-    ) -> Piece:
+    def event(self, event: str, entry: Entry, detail: str | None = None, milliseconds: int | None = None) -> Piece:
         """A line of history."""
         return Piece(
             (
@@ -384,7 +386,10 @@ class Ledger:
 
 def as_result(state: State) -> dict[str, Any]:
     """A state as JSON-serialisable data, for module results."""
-    return {"rows": [list(asdict(row).values()) for row in state.rows], "progress": state.progress and asdict(state.progress)}
+    return {
+        "rows": [list(asdict(row).values()) for row in state.rows],
+        "progress": state.progress and asdict(state.progress),
+    }
 
 
 def from_result(result: dict[str, Any]) -> State:

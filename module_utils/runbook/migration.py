@@ -7,9 +7,9 @@ import difflib
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional, Sequence
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.script import Script, Statement, read_script
@@ -52,8 +52,8 @@ class Directives:
     """What the header comment of a file asks for; None means the run's own setting."""
 
     transaction: bool = True
-    lock_timeout_ms: Optional[int] = None
-    statement_timeout_ms: Optional[int] = None
+    lock_timeout_ms: int | None = None
+    statement_timeout_ms: int | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -85,7 +85,7 @@ class Folder:
     migrations: dict[int, Migration] = field(default_factory=dict)
 
     @property
-    def latest(self) -> Optional[int]:
+    def latest(self) -> int | None:
         """The highest version there is a file for."""
         return max(self.migrations, default=None)
 
@@ -127,8 +127,8 @@ def version_of(name: str, folder: Path) -> int:
     match = _NAME.fullmatch(name)
     if match is None or not name.isprintable() or int(match.group(1)) > _LARGEST_VERSION:
         raise RunbookError(
-            f"The file name {name!r} in {folder} is not of the form NNN_description.sql (such as 004_add_audit_log.sql). "
-            "Rename it; a file that others include with \\ir belongs in a subfolder.",
+            f"The file name {name!r} in {folder} is not of the form NNN_description.sql, "
+            "such as 004_add_audit_log.sql. Rename it; a file that others include with \\ir belongs in a subfolder.",
             code="file-name",
         )
     return int(match.group(1))
@@ -178,7 +178,9 @@ def read_directives(content: bytes, name: str) -> Directives:
             _check_directive(key, value, f"{name}:{number}")
             found[key] = value
         elif _meant(key, value):
-            warnings.append(f'{name}:{number} says "{key}: {value}"; did you mean the directive "{_meant(key, value)}"?')
+            warnings.append(
+                f'{name}:{number} says "{key}: {value}"; did you mean the directive "{_meant(key, value)}"?'
+            )
     return Directives(
         transaction=found.get("transaction") != "none",
         lock_timeout_ms=milliseconds(found.get("lock_timeout")),
@@ -187,7 +189,7 @@ def read_directives(content: bytes, name: str) -> Directives:
     )
 
 
-def milliseconds(duration: Optional[str]) -> Optional[int]:
+def milliseconds(duration: str | None) -> int | None:
     """``500ms``, ``5s``, ``10min``, ``4h`` or ``0`` in milliseconds; None stays None.
 
     Raises:
@@ -208,9 +210,7 @@ def _read(path: Path) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
-        raise RunbookError(
-            f"Cannot read the migration {path}: {error.strerror}.", code="unreadable"
-        ) from error
+        raise RunbookError(f"Cannot read the migration {path}: {error.strerror}.", code="unreadable") from error
 
 
 def _normal(content: bytes) -> bytes:
@@ -252,12 +252,14 @@ def _check_directive(key: str, value: str, where: str) -> None:
         milliseconds(value)
     except ValueError as error:
         raise RunbookError(
-            f'{where}: "{value}" is no duration for {key}. Write a whole number and a unit: 500ms, 5s, 10min, 4h, or 0 for none.',
+            f'{where}: "{value}" is no duration for {key}. '
+            "Write a whole number and a unit: 500ms, 5s, 10min, 4h, or 0 for none.",
             code="directive",
         ) from error
     if key == "lock_timeout" and milliseconds(value) == 0:
         raise RunbookError(
-            f"{where}: lock_timeout: 0 would wait for a lock for ever, and everybody else behind it. Write a limit such as 10s.",
+            f"{where}: lock_timeout: 0 would wait for a lock for ever, and everybody else behind it. "
+            "Write a limit such as 10s.",
             code="directive",
         )
 

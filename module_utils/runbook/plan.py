@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Optional, Sequence
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.ledger import Progress, Row, State
@@ -21,7 +21,7 @@ class Wanted:
         repair: accept the files as they are now: re-align names and checksums of applied versions.
     """
 
-    version: Optional[int] = None
+    version: int | None = None
     baseline: bool = False
     repair: bool = False
     allow_apply: bool = True
@@ -39,8 +39,8 @@ class Plan:
         version: highest version when the plan is done.
     """
 
-    previous_version: Optional[int]
-    version: Optional[int]
+    previous_version: int | None
+    version: int | None
     repair: tuple[Migration, ...] = ()
     adopt: tuple[Migration, ...] = ()
     baseline: tuple[Migration, ...] = ()
@@ -151,7 +151,7 @@ def _refuse_changed(folder: Folder, state: State, wanted: Wanted) -> None:
         )
 
 
-def _target(folder: Folder, state: State, wanted: Wanted) -> Optional[int]:
+def _target(folder: Folder, state: State, wanted: Wanted) -> int | None:
     if wanted.version is None:
         return _highest(folder.latest, state.version)
     known = set(folder.migrations) | {row.version for row in state.rows}
@@ -165,7 +165,7 @@ def _target(folder: Folder, state: State, wanted: Wanted) -> Optional[int]:
     return wanted.version
 
 
-def _pending(folder: Folder, state: State, target: Optional[int]) -> list[Migration]:
+def _pending(folder: Folder, state: State, target: int | None) -> list[Migration]:
     applied = {row.version for row in state.rows}
     return [
         folder.migrations[version]
@@ -174,7 +174,7 @@ def _pending(folder: Folder, state: State, target: Optional[int]) -> list[Migrat
     ]
 
 
-def _to_apply(folder: Folder, state: State, target: Optional[int], wanted: Wanted) -> list[Migration]:
+def _to_apply(folder: Folder, state: State, target: int | None, wanted: Wanted) -> list[Migration]:
     pending = _pending(folder, state, target)
     if pending and not wanted.allow_apply:
         raise RunbookError(
@@ -201,7 +201,7 @@ def _refuse_out_of_order(pending: Sequence[Migration], state: State, wanted: Wan
         )
 
 
-def _interrupted_first(pending: list[Migration], progress: Optional[Progress]) -> list[Migration]:
+def _interrupted_first(pending: list[Migration], progress: Progress | None) -> list[Migration]:
     """A file that was begun is finished before anything else."""
     if progress is None:
         return pending
@@ -216,7 +216,7 @@ def _interrupted_first(pending: list[Migration], progress: Optional[Progress]) -
     return begun + [migration for migration in pending if migration.version != progress.version]
 
 
-def _refuse_interrupted_rollback(progress: Optional[Progress]) -> None:
+def _refuse_interrupted_rollback(progress: Progress | None) -> None:
     if progress is not None and progress.rollback:
         raise RunbookError(
             f"The rollback of {progress.name} was interrupted after statement {progress.done}. "
@@ -248,11 +248,11 @@ def _to_roll_back(folder: Folder, state: State, target: int, wanted: Wanted) -> 
     ]
 
 
-def _highest(*versions: Optional[int]) -> Optional[int]:
+def _highest(*versions: int | None) -> int | None:
     return max((version for version in versions if version is not None), default=None)
 
 
-def _shown(version: Optional[int]) -> str:
+def _shown(version: int | None) -> str:
     return "none" if version is None else str(version)
 
 

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Mapping, Sequence
+from typing import Any
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.ledger import State
@@ -29,9 +30,7 @@ def wanted(params: Mapping[str, Any]) -> Wanted:
     elif text.lstrip("-").isdecimal():
         version = int(text)
     else:
-        raise RunbookError(
-            f'The version to go to is "{text}". Write a number such as 4, or latest.', code="option"
-        )
+        raise RunbookError(f'The version to go to is "{text}". Write a number such as 4, or latest.', code="option")
     if baseline and version is None:
         raise RunbookError(
             "A baseline needs the version the database really is at: name a number. "

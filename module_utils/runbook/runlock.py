@@ -67,7 +67,8 @@ class RunLock:
         if not self.session.alive:
             raise RunbookError(
                 f"The session that holds the run lock of database {self._database} was ended from outside, "
-                "so this run stopped before its next change. Everything recorded so far is complete; start the run again.",
+                "so this run stopped before its next change. "
+                "Everything recorded so far is complete; start the run again.",
                 code="lock-lost",
             )
 

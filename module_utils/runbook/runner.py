@@ -8,16 +8,17 @@ recorded or neither. A file that cannot run in one transaction is left to ``step
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Callable, Iterable, Iterator, Optional, Sequence
+from typing import Any, Callable
 
 from ansible.module_utils.runbook.bundle import BundleReader, Task
 from ansible.module_utils.runbook.contention import LockPolicy, LockWait, LockWatch
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.explain import explain
 from ansible.module_utils.runbook.ledger import Entry, Ledger, State, Tables
-from ansible.module_utils.runbook.runlock import RunLock
 from ansible.module_utils.runbook.piece import Piece
+from ansible.module_utils.runbook.runlock import RunLock
 from ansible.module_utils.runbook.session import Outbox, Session, SqlError, timeouts
 from ansible.module_utils.runbook.stepwise import AS_RUNNER, Stepwise
 
@@ -63,7 +64,7 @@ class Outcome:
     repaired: list[Entry] = field(default_factory=list)
     adopted: list[Entry] = field(default_factory=list)
     baselined: list[Entry] = field(default_factory=list)
-    version: Optional[int] = None
+    version: int | None = None
 
     @property
     def changed(self) -> bool:
@@ -238,7 +239,7 @@ class Runner:
 
     # ---- shared with stepwise
 
-    def opening(self, task: Optional[Task]) -> list[Piece]:
+    def opening(self, task: Task | None) -> list[Piece]:
         """BEGIN and the limits of a transaction; they end with it."""
         lock_ms = task.lock_timeout_ms if task else None
         statement_ms = task.statement_timeout_ms if task else None
@@ -278,10 +279,10 @@ class Runner:
     def attempts(
         self,
         work: Callable[[], None],
-        task: Optional[Task],
+        task: Task | None,
         keep_session: bool = False,
-        watch_limit: Optional[float] = None,
-        most: Optional[int] = None,
+        watch_limit: float | None = None,
+        most: int | None = None,
     ) -> list[LockWait]:
         """Do ``work``, again and again while locks are not to be had; returns the attempts that failed on them.
 
@@ -315,19 +316,19 @@ class Runner:
             self._roll_back(keep_session)
             self._pause(waits, deadline, most, task)
 
-    def _limit(self, task: Optional[Task]) -> float:
+    def _limit(self, task: Task | None) -> float:
         if task is not None and task.lock_timeout_ms is not None:
             return task.lock_timeout_ms / 1000
         return self._lock_timeout
 
-    def _pause(self, waits: Sequence[LockWait], deadline: float, most: Optional[int], task: Optional[Task]) -> None:
+    def _pause(self, waits: Sequence[LockWait], deadline: float, most: int | None, task: Task | None) -> None:
         pause = self.settings.locks.pause(len(waits) - 1)
         if len(waits) == most or time.monotonic() + pause + self.settings.locks.timeout(len(waits)) > deadline:
             raise self.failure_of(_out_of_patience(waits, task), task)
         time.sleep(pause)
         self.lock.assure()
 
-    def failure(self, error: SqlError, task: Optional[Task]) -> RunbookError:
+    def failure(self, error: SqlError, task: Task | None) -> RunbookError:
         """Roll back, note the failure in the history, and say it in a sentence."""
         if task is None or task.transactional:
             kept = "Nothing of this file was kept."
@@ -336,7 +337,7 @@ class Runner:
         explained = explain(error, task.entry.name if task else "the ledger", kept)
         return explained if error.lost else self.failure_of(explained, task)
 
-    def failure_of(self, error: RunbookError, task: Optional[Task]) -> RunbookError:
+    def failure_of(self, error: RunbookError, task: Task | None) -> RunbookError:
         """Roll back and note the failure in the history; returns ``error``.
 
         Best effort: the run fails with ``error`` in any case, and a ledger is not created for this.
@@ -402,7 +403,7 @@ def end_orphans(session: Session, application: str, patience: float = 5.0) -> li
         time.sleep(0.1)
 
 
-def _out_of_patience(waits: Sequence[LockWait], task: Optional[Task]) -> RunbookError:
+def _out_of_patience(waits: Sequence[LockWait], task: Task | None) -> RunbookError:
     blockers = "; ".join(str(blocker) for blocker in waits[-1].blockers) or "nobody who could be named"
     name = task.entry.name if task else "The ledger"
     times = "one attempt" if len(waits) == 1 else f"{len(waits)} attempts"

@@ -8,8 +8,10 @@ thrown away as they arrive, so that memory does not depend on what a statement r
 
 from __future__ import annotations
 
+import re
 import select
-from typing import Any, Iterable, Iterator, Optional, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 try:
     import psycopg
@@ -26,6 +28,10 @@ OLDEST_SERVER = 130000
 
 # A message to the server stays near this size, in bytes, however large the file is.
 MESSAGE_BYTES = 256 * 1024
+
+# The server cuts a whole message into statements before it runs the first one, so a statement that
+# changes how strings are read has to be the last of its message.
+_CHANGES_STRINGS = re.compile(rb"standard_conforming_strings", re.IGNORECASE)
 
 
 def require_psycopg() -> None:
@@ -50,7 +56,7 @@ class SqlError(Exception):
 
     def __init__(
         self, sqlstate: str, message: str, detail: str = "", hint: str = "", context: str = "",
-        piece: Optional[Piece] = None, line: int = 0,
+        piece: Piece | None = None, line: int = 0,
     ) -> None:  # fmt: skip
         super().__init__(message)
         self.sqlstate = sqlstate
@@ -128,7 +134,7 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _exchange(self, message: bytes, pieces: Sequence[Piece], data: Optional[Iterable[bytes]]) -> None:
+    def _exchange(self, message: bytes, pieces: Sequence[Piece], data: Iterable[bytes] | None) -> None:
         try:
             self._pgconn.send_query(message)
             self._flush()
@@ -139,7 +145,7 @@ class Session:
             finished, result = error
             raise _locate(result, finished, message, pieces)
 
-    def _drain(self, data: Optional[Iterable[bytes]]) -> Optional[tuple[int, Any]]:
+    def _drain(self, data: Iterable[bytes] | None) -> tuple[int, Any] | None:
         """Read every result; return (number of statements that finished, the error result) or None."""
         finished = 0
         error = None
@@ -166,7 +172,7 @@ class Session:
                 return
             yield result
 
-    def _feed(self, data: Optional[Iterable[bytes]]) -> None:
+    def _feed(self, data: Iterable[bytes] | None) -> None:
         if data is None:
             # Without this the server would wait for ever for data that is not there.
             self._put(self._pgconn.put_copy_end, b"no inline data follows this COPY in the file")
@@ -214,6 +220,8 @@ class Outbox:
             self.send()
         self._pieces.append(piece)
         self._size += len(piece.text)
+        if _CHANGES_STRINGS.search(piece.text):
+            self.send()
 
     def send(self) -> None:
         """Send what is queued."""
@@ -249,12 +257,14 @@ def connect(login: Login, application_name: str) -> Session:
     except psycopg.OperationalError as error:
         reason = " ".join(str(error).split())
         raise RunbookError(
-            f"Cannot connect to {login}: {reason}. "
+            f"Cannot connect to {login}: {reason.rstrip('.?')}. "
             "Check that the server runs and that db_host, db_port, db_user, db_password and db_name are right.",
             code="connection",
         ) from error
     except psycopg.ProgrammingError as error:  # an unknown keyword in connect_params
-        raise RunbookError(f"The connection parameters for {login} are not usable: {error}.", code="connection") from error
+        raise RunbookError(
+            f"The connection parameters for {login} are not usable: {error}.", code="connection"
+        ) from error
     return Session(connection)
 
 
@@ -338,7 +348,7 @@ def _changes_server(session: Session, login: Login) -> bool:
     return False
 
 
-def _only(pieces: Sequence[Piece]) -> Optional[Piece]:
+def _only(pieces: Sequence[Piece]) -> Piece | None:
     return pieces[0] if len(pieces) == 1 else None
 
 
@@ -368,7 +378,7 @@ def _locate(result: Any, finished: int, message: bytes, pieces: Sequence[Piece])
     )
 
 
-def _at(offset: int, pieces: Sequence[Piece]) -> tuple[Optional[Piece], int]:
+def _at(offset: int, pieces: Sequence[Piece]) -> tuple[Piece | None, int]:
     for piece in pieces:
         if offset < len(piece.text) + 3:
             line = piece.line + piece.text[:offset].count(b"\n") if piece.line else 0

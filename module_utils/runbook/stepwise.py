@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from typing import TYPE_CHECKING, Callable, Iterator, Optional
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Callable
 
 from ansible.module_utils.runbook.bundle import Shipped, Task
 from ansible.module_utils.runbook.concurrent import ConcurrentWork
@@ -43,7 +44,7 @@ _CONCURRENT_TRIES = 3
 class Stepwise:
     """One non-transactional file on its way through the database."""
 
-    def __init__(self, runner: Runner, task: Task, progress: Optional[Progress]) -> None:
+    def __init__(self, runner: Runner, task: Task, progress: Progress | None) -> None:
         self._runner = runner
         self._session = runner.session
         self._ledger = runner.ledger
@@ -132,7 +133,7 @@ class Stepwise:
     def _refused(self, text: bytes) -> bool:
         return refused_in_transaction(text, self._session.server_version) is not None
 
-    def _inside_own_transaction(self, number: int, shipped: Shipped, verb: Optional[str]) -> None:
+    def _inside_own_transaction(self, number: int, shipped: Shipped, verb: str | None) -> None:
         """The file opened a transaction: progress is noted in it, just before its COMMIT."""
         if verb == "COMMIT":
             self._guarded([*AS_RUNNER, self._done_note(number), shipped.piece])
@@ -155,7 +156,10 @@ class Stepwise:
         self._waits += self._runner.attempts(work, self._task, keep_session=True)
 
     def _bare(self, number: int, piece: Piece) -> None:
-        """A statement in no transaction: no lock_timeout (it takes no lock others would queue behind), its own time budget."""
+        """A statement in no transaction: with a time budget of its own, and no lock_timeout.
+
+        It takes no lock that others would queue behind, and waiting for old snapshots is part of its work.
+        """
         again = self._progress is not None and self._progress.started == number
         before = self._progress.before if self._progress is not None and again else ()
         settings = self._runner.settings
@@ -166,9 +170,7 @@ class Stepwise:
             self._session.run(timeouts("SET", 0, settings.concurrent_timeout, self._session.server_version))
             concurrent.run()
 
-        self._waits += self._runner.attempts(
-            work, self._task, keep_session=True, watch_limit=0, most=_CONCURRENT_TRIES
-        )
+        self._waits += self._runner.attempts(work, self._task, keep_session=True, watch_limit=0, most=_CONCURRENT_TRIES)
         self._session_limits()
         self._guarded([Piece(b"BEGIN"), *AS_RUNNER, self._done_note(number), _COMMIT])
 

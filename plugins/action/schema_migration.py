@@ -128,9 +128,7 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
             baseline=_entries(plan.baseline),
         )
         bundle = self._ship(order, tasks)
-        answer = self._call(
-            "schema_migration", {**params, "_bundle": bundle, "_requested_by": _requester()}, task_vars
-        )
+        answer = self._call("schema_migration", {**params, "_bundle": bundle, "_requested_by": _requester()}, task_vars)
         stale = bool(answer.pop("stale", False))
         result.update(answer)
         if not stale:

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Real ``ansible-playbook`` runs of the project's own playbooks, and what every one of them has to keep to."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+_RECAP = re.compile(r"^\S+ +: ok=\d+ +changed=(\d+) ", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a run ended.
+
+    Attributes:
+        code: exit status of ansible-playbook.
+        output: everything it printed, standard error included.
+        record: the run record it left, empty when it left none.
+    """
+
+    code: int
+    output: str
+    record: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """The output with every run of white space made one space: sentences are folded for the screen."""
+        return " ".join(self.output.split())
+
+    @property
+    def changed(self) -> int:
+        """The number of changed tasks in Ansible's recap, over all hosts."""
+        return sum(int(number) for number in _RECAP.findall(self.output))
+
+    @property
+    def host(self) -> dict[str, Any]:
+        """What the run record says about the only host."""
+        (entry,) = self.record["hosts"].values()
+        return dict(entry)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """Why the only host failed, according to the run record."""
+        return dict(self.host["error"])
+
+
+class Project:
+    """The project's playbooks, limited to staging and pointed at a database of the ``database`` fixture.
+
+    Everything a run may leave behind goes below ``folder``: run records, temporary files of the controller and of
+    the modules. Each run is checked for what no run may do: show the password, a traceback or a deprecation, or
+    leave a file behind.
+
+    Parameters:
+        folder: an empty folder of the test's own.
+        database: a database of the ``database`` fixture; without one the inventory decides where to go.
+        root: the project, or a copy of it.
+    """
+
+    def __init__(self, folder: Path, database: Any = None, root: Path = ROOT) -> None:
+        self.root = root
+        self.folder = folder
+        self.database = database
+        self.runs = folder / "runs"
+        self.init = folder / "init"
+        self.rollback = folder / "rollback"
+        self.secrets = [database.password] if database else []
+        self._temporary = [folder / name for name in ("local", "remote", "tmp")]
+        for path in (self.init, self.rollback, *self._temporary):
+            path.mkdir(parents=True)
+
+    def own_files(self) -> dict[str, Any]:
+        """The variables that replace the project's migrations by the ones a test writes into ``init``."""
+        return {"migrate_directory": str(self.init), "migrate_rollback_directory": str(self.rollback)}
+
+    def start(self, door: str, *arguments: str, **variables: Any) -> subprocess.Popen[str]:
+        """Start a playbook without waiting for it; ``variables`` are handed over in a file, as secrets should be."""
+        file = self.folder / "variables.json"
+        file.write_text(json.dumps({**self._connection(), **variables}))
+        return subprocess.Popen(
+            [sys.executable, "-m", "ansible", "playbook", door, "-l", "staging", "-e", f"@{file}", *arguments],
+            cwd=self.root,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, door: str, *arguments: str, code: int = 0, **variables: Any) -> Run:
+        """Run a playbook to its end; the exit status is part of what is promised."""
+        return self.finish(self.start(door, *arguments, **variables), code)
+
+    def finish(self, process: subprocess.Popen[str], code: int = 0) -> Run:
+        """Wait for a playbook that was started, and check what no run may do."""
+        before = self._known
+        output, _ = process.communicate(timeout=120)
+        (self.folder / "variables.json").unlink(missing_ok=True)
+        assert process.returncode == code, output
+        for unwanted in ("Traceback (most recent call last)", "DEPRECATION", "Callback dispatch", *self.secrets):
+            assert unwanted not in output, output
+        assert self.leftovers() == []
+        new = sorted(set(self._record_files()) - before)
+        self._known = before | set(new)
+        texts = [path.read_text() for path in new]
+        assert not any(secret in text for text in texts for secret in self.secrets)
+        return Run(process.returncode, output, json.loads(texts[-1]) if texts else {})
+
+    def interrupt(self, process: subprocess.Popen[str]) -> None:
+        """Press Ctrl-C: the signal reaches every process of the terminal's foreground."""
+        os.killpg(process.pid, signal.SIGINT)
+
+    def leftovers(self) -> list[str]:
+        """Temporary files that are still there."""
+        return [str(path) for folder in self._temporary for path in folder.rglob("*") if not path.is_dir()]
+
+    def environment(self) -> dict[str, str]:
+        """The environment of a run, free of the settings of whoever runs the tests."""
+        local, remote, temporary = map(str, self._temporary)
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "PG"))}
+        return {
+            **inherited,
+            "ANSIBLE_DEPRECATION_WARNINGS": "true",
+            "ANSIBLE_LOCAL_TEMP": local,
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_REMOTE_TEMP": remote,
+            "HOME": str(self.folder),
+            "SCHEMA_RUNBOOK_RUNS": str(self.runs),
+            "TMPDIR": temporary,
+        }
+
+    def _connection(self) -> dict[str, Any]:
+        if self.database is None:
+            return {}
+        return {
+            "db_runtime": "managed",
+            "db_host": self.database.host,
+            "db_port": self.database.port,
+            "db_user": self.database.user,
+            "db_name": self.database.database,
+            "db_password": self.database.password,
+        }
+
+    def _record_files(self) -> list[Path]:
+        return list(self.runs.glob("*/*.json"))
+
+    _known: set[Path] = set()
+
+
+def poll(condition: Callable[[], Any], seconds: float = 30) -> Any:
+    """Wait until ``condition`` returns something true, and return it."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("It did not come true in time.")
