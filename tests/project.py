@@ -3,19 +3,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+INTERRUPTED = 99
+"""Exit status of an ansible-playbook that was stopped with Ctrl-C."""
+
 _RECAP = re.compile(r"^\S+ +: ok=\d+ +changed=(\d+) ", re.MULTILINE)
 
 
@@ -56,7 +61,7 @@ class Run:
 
 
 class Project:
-    """The project's playbooks, limited to staging and pointed at a database of the ``database`` fixture.
+    """The project's playbooks, pointed at a database of the ``database`` fixture.
 
     Everything a run may leave behind goes below ``folder``: run records, temporary files of the controller and of
     the modules. Each run is checked for what no run may do: show the password, a traceback or a deprecation, or
@@ -66,16 +71,23 @@ class Project:
         folder: an empty folder of the test's own.
         database: a database of the ``database`` fixture; without one the inventory decides where to go.
         root: the project, or a copy of it.
+        runs: folder of the run records, by default one below ``folder``.
+
+    Attributes:
+        variables: extra variables of every run.
+        secrets: what no run may print or record.
     """
 
-    def __init__(self, folder: Path, database: Any = None, root: Path = ROOT) -> None:
+    def __init__(self, folder: Path, database: Any = None, root: Path = ROOT, runs: Path | None = None) -> None:
         self.root = root
         self.folder = folder
         self.database = database
-        self.runs = folder / "runs"
+        self.runs = runs or folder / "runs"
         self.init = folder / "init"
         self.rollback = folder / "rollback"
+        self.variables = _connection(database) if database else {}
         self.secrets = [database.password] if database else []
+        self._known: set[Path] = set()
         self._temporary = [folder / name for name in ("local", "remote", "tmp")]
         for path in (self.init, self.rollback, *self._temporary):
             path.mkdir(parents=True)
@@ -84,12 +96,12 @@ class Project:
         """The variables that replace the project's migrations by the ones a test writes into ``init``."""
         return {"migrate_directory": str(self.init), "migrate_rollback_directory": str(self.rollback)}
 
-    def start(self, door: str, *arguments: str, **variables: Any) -> subprocess.Popen[str]:
+    def start(self, door: str, *arguments: str, limit: str = "staging", **variables: Any) -> subprocess.Popen[str]:
         """Start a playbook without waiting for it; ``variables`` are handed over in a file, as secrets should be."""
         file = self.folder / "variables.json"
-        file.write_text(json.dumps({**self._connection(), **variables}))
+        file.write_text(json.dumps({**self.variables, **variables}))
         return subprocess.Popen(
-            [sys.executable, "-m", "ansible", "playbook", door, "-l", "staging", "-e", f"@{file}", *arguments],
+            [sys.executable, "-m", "ansible", "playbook", door, "-l", limit, "-e", f"@{file}", *arguments],
             cwd=self.root,
             env=self.environment(),
             stdout=subprocess.PIPE,
@@ -98,32 +110,39 @@ class Project:
             start_new_session=True,
         )
 
-    def run(self, door: str, *arguments: str, code: int = 0, **variables: Any) -> Run:
+    def run(self, door: str, *arguments: str, code: int = 0, limit: str = "staging", **variables: Any) -> Run:
         """Run a playbook to its end; the exit status is part of what is promised."""
-        return self.finish(self.start(door, *arguments, **variables), code)
+        return self.finish(self.start(door, *arguments, limit=limit, **variables), code)
 
     def finish(self, process: subprocess.Popen[str], code: int = 0) -> Run:
         """Wait for a playbook that was started, and check what no run may do."""
-        before = self._known
         output, _ = process.communicate(timeout=120)
-        (self.folder / "variables.json").unlink(missing_ok=True)
         assert process.returncode == code, output
         for unwanted in ("Traceback (most recent call last)", "DEPRECATION", "Callback dispatch", *self.secrets):
             assert unwanted not in output, output
-        assert self.leftovers() == []
-        new = sorted(set(self._record_files()) - before)
-        self._known = before | set(new)
-        texts = [path.read_text() for path in new]
+        # Interrupted, ansible-core no longer removes its own temporary folder; there must be nothing in it.
+        left = self.leftovers() - self._known
+        assert [path for path in left if code != INTERRUPTED or not path.is_dir()] == []
+        new = set(self.runs.glob("*/*.json")) - self._known
+        self._known |= new | left
+        texts = [path.read_text() for path in sorted(new)]
         assert not any(secret in text for text in texts for secret in self.secrets)
         return Run(process.returncode, output, json.loads(texts[-1]) if texts else {})
+
+    def tool(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run another of Ansible's commands in the project."""
+        command = [str(Path(sys.executable).with_name(name)), *arguments]
+        return subprocess.run(
+            command, cwd=self.root, env=self.environment(), capture_output=True, text=True, check=False
+        )
 
     def interrupt(self, process: subprocess.Popen[str]) -> None:
         """Press Ctrl-C: the signal reaches every process of the terminal's foreground."""
         os.killpg(process.pid, signal.SIGINT)
 
-    def leftovers(self) -> list[str]:
-        """Temporary files that are still there."""
-        return [str(path) for folder in self._temporary for path in folder.rglob("*") if not path.is_dir()]
+    def leftovers(self) -> set[Path]:
+        """What is still there of temporary files and folders."""
+        return {path for folder in self._temporary for path in folder.rglob("*")}
 
     def environment(self) -> dict[str, str]:
         """The environment of a run, free of the settings of whoever runs the tests."""
@@ -140,22 +159,13 @@ class Project:
             "TMPDIR": temporary,
         }
 
-    def _connection(self) -> dict[str, Any]:
-        if self.database is None:
-            return {}
-        return {
-            "db_runtime": "managed",
-            "db_host": self.database.host,
-            "db_port": self.database.port,
-            "db_user": self.database.user,
-            "db_name": self.database.database,
-            "db_password": self.database.password,
-        }
 
-    def _record_files(self) -> list[Path]:
-        return list(self.runs.glob("*/*.json"))
-
-    _known: set[Path] = set()
+@contextlib.contextmanager
+def short_folder() -> Iterator[Path]:
+    """A temporary folder with a short path: ansible-core puts a socket below it, whose path is limited."""
+    with tempfile.TemporaryDirectory(prefix="rb-", dir="/tmp") as name:
+        Path(name).chmod(0o755)  # an embedded server may run as another account
+        yield Path(name)
 
 
 def poll(condition: Callable[[], Any], seconds: float = 30) -> Any:
@@ -167,3 +177,14 @@ def poll(condition: Callable[[], Any], seconds: float = 30) -> Any:
             return found
         time.sleep(0.05)
     raise AssertionError("It did not come true in time.")
+
+
+def _connection(database: Any) -> dict[str, Any]:
+    return {
+        "db_runtime": "managed",
+        "db_host": database.host,
+        "db_port": database.port,
+        "db_user": database.user,
+        "db_name": database.database,
+        "db_password": database.password,
+    }

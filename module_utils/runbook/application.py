@@ -70,6 +70,7 @@ def apply_bundle(file: IO[bytes], login: Login, params: Mapping[str, Any], reque
     with connect(login.to(params["maintenance_db"]), name.replace(OPERATION, "lock", 1)) as lock_session:
         lock = RunLock(lock_session, login.database)
         try:
+            refuse_transaction_pooling(lock_session, login.to(params["maintenance_db"]))
             lock.acquire(seconds("run_lock_wait", params))
             with connect(login, name) as session:
                 refuse_unusable(session, login)

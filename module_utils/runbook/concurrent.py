@@ -17,7 +17,7 @@ from ansible.module_utils.runbook.statement import ConcurrentStatement, concurre
 _Index = tuple[int, str, bool]
 
 _INDEXES = """
-SELECT i.indexrelid::bigint, pg_catalog.format('%%I.%%I', n.nspname, c.relname), i.indisvalid
+SELECT i.indexrelid::bigint, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), i.indisvalid
   FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 """
@@ -25,7 +25,7 @@ _ON_TABLE = _INDEXES + " WHERE i.indrelid = pg_catalog.to_regclass(%s)"
 _REINDEX_RESTS = _INDEXES + r" WHERE NOT i.indisvalid AND c.relname ~ '_cc(new|old)\d*$'"
 _NAMED = (
     _INDEXES
-    + """ WHERE c.relname = (pg_catalog.parse_ident(%s))[1]
+    + """ WHERE c.relname = (pg_catalog.parse_ident(%s))[1]::name
    AND c.relnamespace = (SELECT relnamespace FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass(%s))"""
 )
 

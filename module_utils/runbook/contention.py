@@ -36,6 +36,22 @@ SELECT a.pid, a.usename, a.application_name, a.state,
 """
 
 
+# A prepared transaction has no process; its locks are those of '-1/<transaction>' (documentation of pg_locks).
+_PREPARED = """
+SELECT 0, p.owner, p.gid, 'prepared',
+       pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - p.prepared)::int, NULL
+  FROM pg_catalog.pg_prepared_xacts p
+ WHERE EXISTS (
+       SELECT 1 FROM pg_catalog.pg_locks held JOIN pg_catalog.pg_locks wanted USING (locktype)
+        WHERE held.virtualtransaction = '-1/' || p.transaction::text AND held.granted
+          AND wanted.pid = %s AND NOT wanted.granted
+          AND held.database IS NOT DISTINCT FROM wanted.database
+          AND held.relation IS NOT DISTINCT FROM wanted.relation
+          AND held.transactionid IS NOT DISTINCT FROM wanted.transactionid)
+ ORDER BY p.prepared
+"""
+
+
 @dataclass(frozen=True)
 class LockPolicy:
     """How long to wait for locks. All times in seconds.
@@ -61,7 +77,10 @@ class LockPolicy:
 
 @dataclass(frozen=True)
 class Blocker:
-    """A session that held a lock we waited for; ``query`` only when it was asked for."""
+    """Who held a lock we waited for; ``query`` only when it was asked for.
+
+    A prepared transaction has the pid 0, and its name as ``application``.
+    """
 
     pid: int
     user: str
@@ -71,6 +90,11 @@ class Blocker:
     query: str | None = None
 
     def __str__(self) -> str:
+        if not self.pid:
+            return (
+                f'the prepared transaction "{self.application}" (user {self.user}, open for {self.age_seconds} s; '
+                "end it with COMMIT PREPARED or ROLLBACK PREPARED)"
+            )
         query = f", running: {' '.join(self.query.split())[:200]}" if self.query else ""
         return (
             f'pid {self.pid} (user {self.user}, application "{self.application}", {self.state}, '
@@ -132,15 +156,18 @@ class LockWatch:
     def _look(self, attempt: _Attempt) -> None:
         rows = self._observer.query(_BLOCKERS, self._worker_pid)
         now = time.monotonic()
-        if not rows and not self._waits():
-            attempt.waiting_since = None
-            return
+        if not rows:
+            if not self._waits():
+                attempt.waiting_since = None
+                return
+            rows = self._observer.query(_PREPARED, self._worker_pid)
         if rows:
             attempt.blockers = tuple(self._blocker(row) for row in rows)
         if attempt.waiting_since is not None:
             attempt.waited += now - attempt.waiting_since
         attempt.waiting_since = now
-        if attempt.limit and attempt.waited >= attempt.limit + _GRACE_SECONDS and not attempt.cancelled:
+        if attempt.limit and attempt.waited >= attempt.limit + _GRACE_SECONDS:
+            # At every look while it still waits: a file can catch a cancellation and wait again.
             attempt.cancelled = True
             self._observer.query("SELECT pg_catalog.pg_cancel_backend(%s)", self._worker_pid)
 

@@ -6,8 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.module_utils.runbook.connection import LOGIN_ARGUMENTS, Login
+from ansible.module_utils.runbook.contention import LOCK_NOT_AVAILABLE
+from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.explain import explain
-from ansible.module_utils.runbook.ledger import Ledger, as_result
+from ansible.module_utils.runbook.ledger import TABLE, Ledger, as_result, identifier
 from ansible.module_utils.runbook.session import (
     Session,
     SqlError,
@@ -23,6 +25,15 @@ INFO_ARGUMENTS: dict[str, dict[str, Any]] = {
     "digest": {"type": "str", "default": ""},
     "require_primary": {"type": "bool", "default": False},
 }
+
+_LOCK_TIMEOUT = "5s"
+_HOLDERS = """
+SELECT a.pid, a.usename, a.application_name, a.state
+  FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
+ WHERE l.locktype = 'relation' AND l.granted AND l.mode = 'AccessExclusiveLock'
+   AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+   AND l.relation = pg_catalog.to_regclass(%s)
+"""
 
 
 def inspect(login: Login, schema: str, digest: str, require_primary: bool) -> dict[str, Any]:
@@ -45,11 +56,14 @@ def inspect(login: Login, schema: str, digest: str, require_primary: bool) -> di
                 refuse_transaction_pooling(session, login)
             return _read(session, Ledger(schema), digest)
         except SqlError as error:
+            if error.sqlstate == LOCK_NOT_AVAILABLE:
+                raise _locked(session, login, schema) from error
             raise explain(error, f"Reading the ledger of {login}", "") from error
 
 
 def _read(session: Session, ledger: Ledger, digest: str) -> dict[str, Any]:
     session.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    session.query(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
     tables = ledger.tables(session)
     summary = ledger.summary(session, tables)
     result: dict[str, Any] = {
@@ -63,3 +77,15 @@ def _read(session: Session, ledger: Ledger, digest: str) -> dict[str, Any]:
         result["ledger"] = as_result(ledger.state(session, tables))
     session.query("ROLLBACK")
     return result
+
+
+def _locked(session: Session, login: Login, schema: str) -> RunbookError:
+    session.query("ROLLBACK")
+    holders = session.query(_HOLDERS, f"{identifier(schema)}.{TABLE}")
+    named = "; ".join(f'pid {pid} (user {user}, application "{name}", {state})' for pid, user, name, state in holders)
+    return RunbookError(
+        f"The ledger {schema}.{TABLE} of {login} could not be read within {_LOCK_TIMEOUT}, because it is locked. "
+        f"In the way: {named or 'somebody who has just gone'}. Let that session finish, or end it with "
+        "SELECT pg_terminate_backend(pid), and run this again.",
+        code="lock-timeout",
+    )

@@ -21,10 +21,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.migration import Migration
 from ansible.module_utils.runbook.piece import Piece
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # reading SQL files is the controller's work: a target need not load what that takes
+    from ansible.module_utils.runbook.migration import Migration
     from ansible.module_utils.runbook.session import Session
 
 TABLE = "schema_version"
@@ -339,18 +339,17 @@ class Ledger:
             ).encode()
         )
 
-    def strangers(self, session: Session, known: Iterable[int]) -> tuple[list[int], int]:
-        """Rows that appeared without a checksum, and the number of rows in all, inside an open transaction.
+    def strangers(self, known: Iterable[int]) -> Piece:
+        """Ask for a row that appeared without a checksum, if there is one, and for the number of rows in all.
 
         Parameters:
             known: versions that had no checksum before (rows waiting to be adopted).
         """
-        unknown, count = session.query(
-            f"SELECT ARRAY(SELECT version::bigint FROM {self._table} WHERE checksum IS NULL "
-            f"AND version <> ALL (%s::bigint[])), (SELECT count(*) FROM {self._table})",
-            list(known),
-        )[0]
-        return sorted(unknown), count
+        versions = ",".join(str(version) for version in known)
+        return Piece(
+            f"SELECT min(version::bigint) FILTER (WHERE checksum IS NULL AND version <> ALL ('{{{versions}}}'::bigint[])), "
+            f"count(*) FROM {self._table}".encode()
+        )
 
     # ---- progress of files that cannot run in one transaction
 

@@ -97,15 +97,15 @@ def read_folder(path: Path) -> Folder:
         RunbookError: ``no-folder``, ``file-name``, ``duplicate``, ``unreadable``.
     """
     try:
-        names = sorted(entry.name for entry in os.scandir(path) if entry.name.lower().endswith(".sql"))
+        files = sorted((entry.name, entry.path) for entry in os.scandir(path) if entry.name.lower().endswith(".sql"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunbookError(
             f"The migrations folder {path} does not exist. Create it, or set migrate_directory to where the files are.",
             code="no-folder",
         ) from error
     folder = Folder(path)
-    for name in names:
-        migration = Migration(version_of(name, path), name, checksum(path / name, path))
+    for name, file in files:
+        migration = Migration(version_of(name, path), name, checksum(file, path))
         other = folder.migrations.get(migration.version)
         if other is not None:
             raise RunbookError(
@@ -134,20 +134,15 @@ def version_of(name: str, folder: Path) -> int:
     return int(match.group(1))
 
 
-def checksum(path: Path, folder: Path) -> str:
+def checksum(file: str, folder: Path) -> str:
     """SHA-256 of a migration file and of everything it includes, in hex.
 
     Line endings and a byte order mark do not count: editors and Git change them without changing any SQL.
     """
-    content = _read(path)
+    content = _read(file)
     if b"\\i" not in content:
         return hashlib.sha256(_normal(content)).hexdigest()
-    sources = read_script(path, folder).sources
-    digest = hashlib.sha256(_normal(sources[0][1]))
-    for name, included in sources[1:]:
-        # Name and length keep the parts apart: text cannot move from one file to the next unseen.
-        digest.update(b"\0%s\0%d\0" % (name.encode(), len(included)) + _normal(included))
-    return digest.hexdigest()
+    return _checksum(read_script(Path(file), folder).sources)
 
 
 def prepare(migration: Migration, folder: Path, server_version: int) -> Prepared:
@@ -158,6 +153,12 @@ def prepare(migration: Migration, folder: Path, server_version: int) -> Prepared
     """
     path = folder / migration.name
     script = read_script(path, folder)
+    if _checksum(script.sources) != migration.checksum:
+        raise RunbookError(
+            f"{migration.name} was changed while this run was reading it. "
+            "Let whoever writes it finish, and run this again.",
+            code="unreadable",
+        )
     directives = read_directives(script.sources[0][1], migration.name)
     if not directives.transaction:
         return Prepared(migration, script, directives, "-- transaction: none")
@@ -205,7 +206,16 @@ def milliseconds(duration: str | None) -> int | None:
     return int(match.group(1)) * _MILLISECONDS[match.group(2)]
 
 
-def _read(path: Path) -> bytes:
+def _checksum(sources: Sequence[tuple[str, bytes]]) -> str:
+    digest = hashlib.sha256(_normal(sources[0][1]))
+    for name, included in sources[1:]:
+        content = _normal(included)
+        # Name and length keep the parts apart: text cannot move from one file to the next unseen.
+        digest.update(b"\0%s\0%d\0" % (name.encode(), len(content)) + content)
+    return digest.hexdigest()
+
+
+def _read(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
             return file.read()

@@ -81,7 +81,7 @@ def make_plan(folder: Folder, state: State, wanted: Wanted) -> Plan:
     _refuse_changed(folder, state, wanted)
     adopt = tuple(folder.migrations[row.version] for row in _matched(folder, state) if row.checksum is None)
     repair = tuple(folder.migrations[row.version] for row in _matched(folder, state) if _differs(folder, row))
-    current = state.version
+    current = _highest(state.version, _rollback_under_way(state))
     target = _target(folder, state, wanted)
     if wanted.baseline:
         baseline = tuple(_pending(folder, state, target))
@@ -241,11 +241,20 @@ def _to_roll_back(folder: Folder, state: State, target: int, wanted: Wanted) -> 
             code="interrupted",
             version=state.progress.version,
         )
+    names = {row.version: (row.name or "", row.checksum or "") for row in state.rows}
+    begun = _rollback_under_way(state)
+    if begun is not None and state.progress is not None:
+        names.setdefault(begun, (state.progress.name, ""))
     return [
-        folder.migrations.get(row.version) or Migration(row.version, row.name or "", row.checksum or "")
-        for row in sorted(state.rows, key=lambda row: row.version, reverse=True)
-        if row.version > target
+        folder.migrations.get(version) or Migration(version, *names[version])
+        for version in sorted(names, reverse=True)
+        if version > target
     ]
+
+
+def _rollback_under_way(state: State) -> int | None:
+    """The version whose rollback was interrupted; its script may have removed the ledger's row already."""
+    return state.progress.version if state.progress is not None and state.progress.rollback else None
 
 
 def _highest(*versions: int | None) -> int | None:

@@ -27,7 +27,7 @@ def wanted(params: Mapping[str, Any]) -> Wanted:
     baseline = params["state"] == "baseline"
     if text == "latest":
         version = None
-    elif text.lstrip("-").isdecimal():
+    elif text.removeprefix("-").isdecimal():
         version = int(text)
     else:
         raise RunbookError(f'The version to go to is "{text}". Write a number such as 4, or latest.', code="option")

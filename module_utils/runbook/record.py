@@ -113,7 +113,7 @@ class Migration:
     statements: int | None = None
     lock_waits: list[LockWait] | None = None
     retries: int | None = None
-    transaction: str | None = None
+    transaction: bool | None = None
 
     @classmethod
     def from_result(cls, source: object, clean: Clean) -> Migration:
@@ -133,7 +133,7 @@ class Migration:
             statements=_integer(source.get("statements")),
             lock_waits=waits if "lock_waits" in source else None,
             retries=_integer(source.get("retries")),
-            transaction=_text(source.get("transaction"), clean),
+            transaction=_boolean(source.get("transaction")),
         )
 
     def known(self) -> dict[str, Any]:
@@ -499,6 +499,10 @@ def _version(value: object, clean: Clean, default: int | str | None = None) -> i
 
 def _text(value: object, clean: Clean) -> str | None:
     return clean(value) if isinstance(value, str) else None
+
+
+def _boolean(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
 
 
 def _integer(value: object) -> int | None:

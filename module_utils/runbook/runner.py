@@ -24,8 +24,22 @@ from ansible.module_utils.runbook.stepwise import AS_RUNNER, Stepwise
 
 _BEGIN = Piece(b"BEGIN")
 _COMMIT = Piece(b"COMMIT")
-# Between files that share a transaction; DISCARD ALL cannot run inside one.
-_RESET = (Piece(b"RESET SESSION AUTHORIZATION"), Piece(b"RESET ROLE"), Piece(b"RESET ALL"))
+# Between files that share a transaction: what DISCARD ALL does, which cannot run inside one.
+_RESET = tuple(
+    Piece(command)
+    for command in (
+        b"CLOSE ALL",
+        b"RESET SESSION AUTHORIZATION",
+        b"RESET ROLE",
+        b"RESET ALL",
+        b"DEALLOCATE ALL",
+        b"UNLISTEN *",
+        b"SELECT pg_catalog.pg_advisory_unlock_all()",
+        b"DISCARD PLANS",
+        b"DISCARD TEMP",
+        b"DISCARD SEQUENCES",
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -99,8 +113,11 @@ class Runner:
         self.settings = settings
         self.outcome = Outcome()
         self._state = State(())
-        self._rows = 0
+        self._recorded: set[int] = set()
+        self._look_again = False
         self._unrecorded: set[int] = set()
+        self._open: set[int] = set()
+        self._at: Task | None = None
         self._lock_timeout = settings.locks.first
         self._watch = LockWatch(lock.session, session.pid, settings.show_blocking_queries)
 
@@ -124,9 +141,14 @@ class Runner:
         return self.outcome
 
     def _read_ledger(self) -> None:
-        self.tables = self.ledger.tables(self.session)
-        self._state = self.ledger.state(self.session, self.tables)
-        self._rows = len(self._state.rows)
+        def work() -> None:
+            self.session.run(self.opening(None))
+            self.look_at_tables()
+            self._state = self.ledger.state(self.session, self.tables)
+            self.session.run([_COMMIT])
+
+        self.attempts(work, None)
+        self._recorded = {row.version for row in self._state.rows}
         self._unrecorded = {row.version for row in self._state.rows if row.checksum is None}
         self.outcome.version = self._state.version
 
@@ -152,19 +174,27 @@ class Runner:
         self.outcome.repaired, self.outcome.adopted = list(order.repair), list(order.adopt)
         self.outcome.baselined = list(order.baseline)
         self._unrecorded.difference_update(versions)
-        self._rows += len(order.baseline)
+        self._recorded.update(versions)
         self._reached(entry.version for entry in order.baseline)
 
     def _groups(self, bundle: BundleReader) -> Iterator[list[tuple[Task, int]]]:
         """Files that share a transaction: one each, or every run of consecutive transactional ones."""
         group: list[tuple[Task, int]] = []
-        for task, place in bundle.tasks():
+        for task, place in self._tasks(bundle):
             if group and not (self.settings.one_transaction and task.transactional and group[-1][0].transactional):
                 yield group
                 group = []
             group.append((task, place))
         if group:
             yield group
+
+    def _tasks(self, bundle: BundleReader) -> Iterator[tuple[Task, int]]:
+        """A file that was interrupted between two statements goes on there, whatever it has been edited to since."""
+        begun = self._state.progress
+        for task, place in bundle.tasks():
+            if begun is not None and task.entry.version == begun.version and task.transactional:
+                task = replace(task, outside="its interrupted run")
+            yield task, place
 
     def _run_group(self, bundle: BundleReader, group: Sequence[tuple[Task, int]]) -> None:
         task, place = group[0]
@@ -176,6 +206,9 @@ class Runner:
         for (finished, _), result in zip(group, done):
             self._finished(finished, result)
         self.session.run([Piece(b"DISCARD ALL")])
+        if self._look_again:
+            self._look_again = False
+            self.look_at_tables()
 
     def _in_one_transaction(self, bundle: BundleReader, group: Sequence[tuple[Task, int]]) -> list[Done]:
         done: list[Done] = []
@@ -187,11 +220,11 @@ class Runner:
             self.session.run([_COMMIT])
 
         waits = self.attempts(work, group[0][0])
-        self.look_at_tables()
         done[0].lock_waits, done[0].retries = waits, len(waits)
         return done
 
     def _run_file(self, bundle: BundleReader, task: Task, place: int, first: bool) -> Done:
+        self._at = task
         started = time.monotonic()
         begin, *limits = self.opening(task)
         outbox = Outbox(self.session, [begin, *limits] if first else [*_RESET, *limits])
@@ -203,34 +236,48 @@ class Runner:
                 self.session.copy_in(shipped.piece, shipped.data)
         for piece in AS_RUNNER:
             outbox.add(piece)
-        self._record(task, outbox)
+        self._record(task, outbox, None if first else started)
         return self.result(task, started)
 
-    def _record(self, task: Task, outbox: Outbox) -> None:
-        """Write the ledger row inside the open transaction."""
+    def _record(self, task: Task, outbox: Outbox, started: float | None) -> None:
+        """Write the ledger row inside the open transaction.
+
+        Parameters:
+            started: when the file began; None when the transaction began with it, so that the server knows.
+        """
         if task.rollback or not self.tables.complete:
             # The file itself may have created, completed or dropped the ledger.
+            self._look_again = True
             outbox.send()
             self.look_at_tables()
         if task.rollback:
             pieces = self.ledger.removed(task.entry) if self.tables.exists and self.tables.history else []
         else:
-            pieces = [*self.ledger.ensure(self.tables, task.entry.version), *self.ledger.applied(task.entry)]
+            missing = self.ledger.ensure(self.tables, task.entry.version)
+            self._look_again = self._look_again or bool(missing)
+            pieces = [*missing, *self.ledger.applied(task.entry, self._milliseconds(outbox, started))]
         for piece in pieces:
             outbox.add(piece)
+        if task.rollback:
+            outbox.send()
+        else:
+            self.refuse_foreign_rows(task, outbox)
+
+    def _milliseconds(self, outbox: Outbox, started: float | None) -> int | None:
+        if started is None:
+            return None
         outbox.send()
-        if not task.rollback:
-            self.refuse_foreign_rows(task)
+        return milliseconds_since(started)
 
     def _finished(self, task: Task, done: Done) -> None:
         if task.rollback:
             self.outcome.rolled_back.append(done)
-            self._rows -= 1
+            self._recorded.discard(done.version)
             gone = {item.version for item in self.outcome.rolled_back}
             self.outcome.version = max((r.version for r in self._state.rows if r.version not in gone), default=None)
         else:
             self.outcome.applied.append(done)
-            self._rows += 1
+            self._recorded.add(done.version)
             self._reached([done.version])
 
     def _reached(self, versions: Iterable[int]) -> None:
@@ -257,18 +304,26 @@ class Runner:
         """Find out again which parts of the ledger exist."""
         self.tables = self.ledger.tables(self.session)
 
-    def refuse_foreign_rows(self, task: Task) -> None:
-        """Refuse a file that recorded another version than its own, or that took rows from the ledger."""
-        strangers, count = self.ledger.strangers(self.session, self._unrecorded)
+    def refuse_foreign_rows(self, task: Task, outbox: Outbox, finished: bool = True) -> None:
+        """Refuse a file that recorded another version than its own, or that took rows from the ledger.
+
+        What is queued in ``outbox`` goes out first, in the same message.
+
+        Parameters:
+            finished: the file's own row has been written.
+        """
         name, version = task.entry.name, task.entry.version
-        if strangers:
+        stranger, count = outbox.send(self.ledger.strangers({*self._unrecorded, version}))
+        if finished:
+            self._open.add(version)
+        if stranger is not None:
             raise RunbookError(
-                f"{name} records version {strangers[0]} in {self.ledger.schema}.schema_version, but its name says "
+                f"{name} records version {int(stranger)} in {self.ledger.schema}.schema_version, but its name says "
                 f"{version}. Make the INSERT and the file name agree.",
                 code="self-recorded",
                 version=version,
             )
-        if count < self._rows:
+        if int(count or 0) < len(self._recorded) + len(self._open - self._recorded):
             raise RunbookError(
                 f"{name} removes rows of other migrations from {self.ledger.schema}.schema_version. "
                 "The ledger is not a migration's to change: take that out of the file.",
@@ -299,19 +354,21 @@ class Runner:
         while True:
             self._lock_timeout = self.settings.locks.timeout(len(waits))
             self._watch.begin(self._limit(task) if watch_limit is None else watch_limit)
+            self._at = task
+            self._open.clear()
             failed = None
             try:
                 work()
             except SqlError as error:
                 failed = error
             except RunbookError as error:
-                raise self.failure_of(error, task) from error
+                raise self.failure_of(error, self._at) from error
             finally:
                 seen = self._watch.end()
             if failed is None:
                 return waits
             if not seen.failed_on_lock(failed):
-                raise self.failure(failed, task) from failed
+                raise self.failure(failed, self._at) from failed
             waits.append(seen.lock_wait())
             self._roll_back(keep_session)
             self._pause(waits, deadline, most, task)
@@ -323,7 +380,8 @@ class Runner:
 
     def _pause(self, waits: Sequence[LockWait], deadline: float, most: int | None, task: Task | None) -> None:
         pause = self.settings.locks.pause(len(waits) - 1)
-        if len(waits) == most or time.monotonic() + pause + self.settings.locks.timeout(len(waits)) > deadline:
+        self._lock_timeout = self.settings.locks.timeout(len(waits))
+        if len(waits) == most or time.monotonic() + pause + self._limit(task) > deadline:
             raise self.failure_of(_out_of_patience(waits, task), task)
         time.sleep(pause)
         self.lock.assure()
@@ -331,7 +389,8 @@ class Runner:
     def failure(self, error: SqlError, task: Task | None) -> RunbookError:
         """Roll back, note the failure in the history, and say it in a sentence."""
         if task is None or task.transactional:
-            kept = "Nothing of this file was kept."
+            shared = self.settings.one_transaction
+            kept = f"Nothing of {'the files in this transaction' if shared else 'this file'} was kept."
         else:
             kept = "Statements before this one are done: run it again after mending the file, it goes on from here."
         explained = explain(error, task.entry.name if task else "the ledger", kept)
@@ -367,10 +426,15 @@ class Runner:
             name=entry.name,
             description=entry.description,
             checksum=entry.checksum,
-            milliseconds=round((time.monotonic() - started) * 1000),
+            milliseconds=milliseconds_since(started),
             statements=task.statements,
             transaction=task.transactional,
         )
+
+
+def milliseconds_since(started: float) -> int:
+    """Whole milliseconds since a moment of ``time.monotonic``."""
+    return round((time.monotonic() - started) * 1000)
 
 
 def end_orphans(session: Session, application: str, patience: float = 5.0) -> list[int]:

@@ -26,12 +26,17 @@ from ansible.module_utils.runbook.piece import Piece
 APPLICATION_PREFIX = "schema-runbook"
 OLDEST_SERVER = 130000
 
+# How long a pooler may take to find a server for a waiting client.
+_POOL_SECONDS = 1.0
+
 # A message to the server stays near this size, in bytes, however large the file is.
 MESSAGE_BYTES = 256 * 1024
 
-# The server cuts a whole message into statements before it runs the first one, so a statement that
-# changes how strings are read has to be the last of its message.
-_CHANGES_STRINGS = re.compile(rb"standard_conforming_strings", re.IGNORECASE)
+# The server converts a whole message and cuts it into statements before it runs the first one, so a
+# statement that changes how text is read has to be the last of its message.
+_CHANGES_STRINGS = re.compile(
+    rb"standard_conforming_strings|backslash_quote|client_encoding|\bset\s+names\b", re.IGNORECASE
+)
 
 
 def require_psycopg() -> None:
@@ -52,11 +57,12 @@ class SqlError(Exception):
         message, detail, hint, context: as the server sent them.
         piece: the statement that failed, None when it cannot be known.
         line: line of the failing place in the file, 0 when unknown.
+        fatal: whether it was the last the server said in this session.
     """
 
     def __init__(
         self, sqlstate: str, message: str, detail: str = "", hint: str = "", context: str = "",
-        piece: Piece | None = None, line: int = 0,
+        piece: Piece | None = None, line: int = 0, fatal: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(message)
         self.sqlstate = sqlstate
@@ -66,10 +72,13 @@ class SqlError(Exception):
         self.context = context
         self.piece = piece
         self.line = line
+        self.fatal = fatal
 
     @property
     def lost(self) -> bool:
         """Whether the connection is gone: no state at all, or the server said it is going down."""
+        if self.fatal:
+            return True
         return not self.sqlstate or self.sqlstate in ("57P01", "57P02", "57P03") or self.sqlstate.startswith("08")
 
 
@@ -93,11 +102,15 @@ class Session:
         except psycopg.Error as error:
             raise _as_sql_error(error) from error
 
-    def run(self, pieces: Sequence[Piece]) -> None:
-        """Send statements as one message and throw their rows away; the first error ends it with ``SqlError``."""
-        if pieces:
-            message = b"\n;\n".join(piece.text for piece in pieces)
-            self._exchange(message, pieces, None)
+    def run(self, pieces: Sequence[Piece]) -> tuple[bytes | None, ...]:
+        """Send statements as one message; the first error ends it with ``SqlError``.
+
+        Rows are thrown away as they arrive. The very last one is returned, as text, so that a question
+        of the engine can travel with the statements it is about.
+        """
+        if not pieces:
+            return ()
+        return self._exchange(b"\n;\n".join(piece.text for piece in pieces), pieces, None)
 
     def copy_in(self, piece: Piece, data: Iterable[bytes]) -> None:
         """Run ``COPY … FROM stdin`` and feed it ``data``."""
@@ -116,13 +129,28 @@ class Session:
         """Whether the server end is still there, as far as this socket knows; costs no round trip."""
         if self._connection.closed:
             return False
-        readable, _, _ = select.select([self._pgconn.socket], [], [], 0)
-        if readable:
+        # The server's last words come before the end of the stream: read until nothing is left.
+        while select.select([self._pgconn.socket], [], [], 0)[0]:
             try:
                 self._pgconn.consume_input()
             except psycopg.OperationalError:
                 return False
         return bool(self._pgconn.status == pq.ConnStatus.OK)
+
+    def send(self, command: bytes) -> None:
+        """Send a command without waiting for its answer, for which ``answered`` asks."""
+        self._pgconn.send_query(command)
+        self._flush()
+
+    def answered(self, seconds: float) -> bool:
+        """Whether the answer to ``send`` has come, or comes within so many seconds."""
+        if not select.select([self._pgconn.socket], [], [], seconds)[0]:
+            return False
+        try:
+            self._drain(None)
+        except (psycopg.OperationalError, OSError) as broken:
+            raise SqlError("", f"the connection broke: {broken}".strip()) from broken
+        return True
 
     def close(self) -> None:
         """End the session; the server rolls back what is open."""
@@ -134,32 +162,41 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _exchange(self, message: bytes, pieces: Sequence[Piece], data: Iterable[bytes] | None) -> None:
+    def _exchange(
+        self, message: bytes, pieces: Sequence[Piece], data: Iterable[bytes] | None
+    ) -> tuple[bytes | None, ...]:
         try:
             self._pgconn.send_query(message)
             self._flush()
-            error = self._drain(data)
+            error, row = self._drain(data)
         except (psycopg.OperationalError, OSError) as broken:
             raise SqlError("", f"the connection broke: {broken}".strip(), piece=_only(pieces)) from broken
         if error is not None:
             finished, result = error
-            raise _locate(result, finished, message, pieces)
+            raise _locate(result, finished, message, pieces, self._pgconn.status != pq.ConnStatus.OK)
+        return tuple(row.get_value(0, column) for column in range(row.nfields)) if row else ()
 
-    def _drain(self, data: Iterable[bytes] | None) -> tuple[int, Any] | None:
-        """Read every result; return (number of statements that finished, the error result) or None."""
+    def _drain(self, data: Iterable[bytes] | None) -> tuple[tuple[int, Any] | None, Any]:
+        """Read every result; return (number of statements that finished, the error result) or None, and the last row."""
         finished = 0
-        error = None
-        for result in self._results():
-            if result.status == pq.ExecStatus.FATAL_ERROR:
-                error = error or (finished, result)
-            elif result.status == pq.ExecStatus.COPY_IN:
-                self._feed(data)
-                data = None
-            elif result.status == pq.ExecStatus.COPY_OUT:
-                self._discard_copy_out()
-            elif result.status != pq.ExecStatus.SINGLE_TUPLE:
-                finished += 1
-        return error
+        error = row = None
+        try:
+            for result in self._results():
+                if result.status == pq.ExecStatus.FATAL_ERROR:
+                    error = error or (finished, result)
+                elif result.status == pq.ExecStatus.COPY_IN:
+                    self._feed(data)
+                    data = None
+                elif result.status == pq.ExecStatus.COPY_OUT:
+                    self._discard_copy_out()
+                elif result.status == pq.ExecStatus.SINGLE_TUPLE:
+                    row = result
+                else:
+                    finished += 1
+        except (psycopg.OperationalError, OSError):
+            if error is None:  # else the server said why before it hung up
+                raise
+        return error, row
 
     def _results(self) -> Iterator[Any]:
         self._pgconn.set_single_row_mode()
@@ -223,10 +260,10 @@ class Outbox:
         if _CHANGES_STRINGS.search(piece.text):
             self.send()
 
-    def send(self) -> None:
-        """Send what is queued."""
-        pieces, self._pieces, self._size = self._pieces, [], 0
-        self._session.run(pieces)
+    def send(self, *last: Piece) -> tuple[bytes | None, ...]:
+        """Send what is queued, and ``last`` with it; returns the last row, as ``Session.run`` does."""
+        pieces, self._pieces, self._size = [*self._pieces, *last], [], 0
+        return self._session.run(pieces)
 
 
 def timeouts(command: str, lock: float, statement: float, server_version: int) -> list[Piece]:
@@ -314,7 +351,8 @@ def refuse_transaction_pooling(session: Session, login: Login) -> None:
     Raises:
         RunbookError: ``transaction-pooling``.
     """
-    if _server_pid(session) == session.pid:
+    pid = _server_pid(session)
+    if pid == session.pid:
         return
     if _changes_server(session, login):
         raise RunbookError(
@@ -322,6 +360,7 @@ def refuse_transaction_pooling(session: Session, login: Login) -> None:
             "do not survive there. Point db_host and db_port at PostgreSQL itself, or at a pool in session mode.",
             code="transaction-pooling",
         )
+    session.pid = pid  # the one that pg_locks and pg_cancel_backend know
 
 
 def _server_pid(session: Session) -> int:
@@ -335,10 +374,12 @@ def _changes_server(session: Session, login: Login) -> bool:
             # Both release orders: poolers hand out the last released server (LIFO) or the first (FIFO).
             for first, second in ((session, other), (other, session)):
                 session.query("BEGIN")
-                # A pool of one server would keep `other` waiting for ours: let that end soon, as an error.
-                session.query("SET LOCAL idle_in_transaction_session_timeout = '5s'")
                 own_now = _server_pid(session)
-                other.query("BEGIN")
+                other.send(b"BEGIN")
+                if not other.answered(_POOL_SECONDS):
+                    # No server is left for `other`. Is ours given to it when only our transaction ends?
+                    session.query("COMMIT")
+                    return other.answered(_POOL_SECONDS) or _server_pid(session) != own
                 first.query("COMMIT")
                 second.query("COMMIT")
                 if own_now != own or _server_pid(session) != own:
@@ -352,7 +393,7 @@ def _only(pieces: Sequence[Piece]) -> Piece | None:
     return pieces[0] if len(pieces) == 1 else None
 
 
-def _locate(result: Any, finished: int, message: bytes, pieces: Sequence[Piece]) -> SqlError:
+def _locate(result: Any, finished: int, message: bytes, pieces: Sequence[Piece], fatal: bool) -> SqlError:
     """Find the statement an error belongs to: by its position, else by how many statements finished before."""
 
     def diagnostic(name: str) -> str:
@@ -375,6 +416,7 @@ def _locate(result: Any, finished: int, message: bytes, pieces: Sequence[Piece])
         context=diagnostic("CONTEXT"),
         piece=piece,
         line=line,
+        fatal=fatal,
     )
 
 

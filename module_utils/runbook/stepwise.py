@@ -17,10 +17,12 @@ from ansible.module_utils.runbook.bundle import Shipped, Task
 from ansible.module_utils.runbook.concurrent import ConcurrentWork
 from ansible.module_utils.runbook.contention import LockWait
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.ledger import Progress
+from ansible.module_utils.runbook.ledger import TABLE, Progress
 from ansible.module_utils.runbook.piece import Piece
-from ansible.module_utils.runbook.session import SqlError, timeouts
+from ansible.module_utils.runbook.session import Outbox, SqlError, timeouts
 from ansible.module_utils.runbook.statement import (
+    Cursor,
+    concurrent_statement,
     may_commit,
     refused_in_transaction,
     sets_session,
@@ -53,6 +55,8 @@ class Stepwise:
         self._done = self._progress.done if self._progress else 0
         self._checksum = ""
         self._waits: list[LockWait] = []
+        self._started = time.monotonic()
+        self._names_ledger = False
 
     def run(self, statements: Callable[[], Iterator[Shipped]]) -> Done:
         """Run what is left of the file and record it.
@@ -60,7 +64,6 @@ class Stepwise:
         Raises:
             RunbookError: ``interrupted`` when statements that already ran were edited; errors of the SQL itself.
         """
-        started = time.monotonic()
         resumed_after = self._done
         if self._progress is None:
             self._begin()
@@ -73,8 +76,10 @@ class Stepwise:
                 self._replay(shipped.piece)
             else:
                 self._step(number, shipped)
+        if self._task.statements <= self._done:
+            self._refuse_edited(self._task.statements + 1)
         self._finish()
-        done = self._runner.result(self._task, started)
+        done = self._runner.result(self._task, self._started)
         done.resumed_after = resumed_after
         done.lock_waits, done.retries = self._waits, len(self._waits)
         return done
@@ -98,8 +103,7 @@ class Stepwise:
     def _session_limits(self) -> None:
         """For statements that run in no transaction of ours."""
         settings = self._runner.settings
-        lock_ms, statement_ms = self._task.lock_timeout_ms, self._task.statement_timeout_ms
-        lock = settings.locks.longest if lock_ms is None else lock_ms / 1000
+        lock, statement_ms = self._lock_limit(), self._task.statement_timeout_ms
         statement = settings.statement_timeout if statement_ms is None else statement_ms / 1000
         self._session.run(timeouts("SET", lock, statement, self._session.server_version))
 
@@ -120,12 +124,13 @@ class Stepwise:
 
     def _step(self, number: int, shipped: Shipped) -> None:
         text = shipped.piece.text
+        self._names_ledger = self._names_ledger or TABLE.encode() in text
         verb = transaction_control(text)
         if self._session.in_transaction:
             self._inside_own_transaction(number, shipped, verb)
         elif verb is not None:
             self._plain(shipped.piece)
-        elif self._refused(text) or (self._task.autocommit and may_commit(text)):
+        elif self._refused(text) or (self._task.autocommit and _wants_no_transaction(text)):
             self._bare(number, shipped.piece)
         else:
             self._transactional(number, shipped)
@@ -136,7 +141,9 @@ class Stepwise:
     def _inside_own_transaction(self, number: int, shipped: Shipped, verb: str | None) -> None:
         """The file opened a transaction: progress is noted in it, just before its COMMIT."""
         if verb == "COMMIT":
-            self._guarded([*AS_RUNNER, self._done_note(number), shipped.piece])
+            self._guarded([*AS_RUNNER])
+            self._once(self._look_at_ledger)
+            self._guarded([*self._done_note(number), shipped.piece])
         elif shipped.data is not None:
             self._copy(shipped)
         else:
@@ -150,34 +157,39 @@ class Stepwise:
             else:
                 self._session.run(opening)
                 self._session.copy_in(shipped.piece, shipped.data)
-            self._session.run([*AS_RUNNER, self._done_note(number)])
-            self._session.run([_COMMIT])
+            self._session.run(AS_RUNNER)
+            self._look_at_ledger()
+            self._session.run([*self._done_note(number), _COMMIT])
 
         self._waits += self._runner.attempts(work, self._task, keep_session=True)
 
     def _bare(self, number: int, piece: Piece) -> None:
-        """A statement in no transaction: with a time budget of its own, and no lock_timeout.
+        """A statement in no transaction, with a time budget of its own.
 
-        It takes no lock that others would queue behind, and waiting for old snapshots is part of its work.
+        One with CONCURRENTLY has no lock_timeout: nobody queues behind its locks, and waiting for old snapshots is
+        part of its work. What commits by itself is never tried again: a part of it may have happened.
         """
         again = self._progress is not None and self._progress.started == number
         before = self._progress.before if self._progress is not None and again else ()
         settings = self._runner.settings
+        limit, most = self._lock_limit(), 1 if may_commit(piece.text) else None
+        if concurrent_statement(piece.text):
+            limit, most = 0.0, _CONCURRENT_TRIES
 
         def work() -> None:
             concurrent = ConcurrentWork(self._session, piece, again, before)
-            self._session.run([Piece(b"BEGIN"), *AS_RUNNER, self._start_note(number, concurrent.before), _COMMIT])
-            self._session.run(timeouts("SET", 0, settings.concurrent_timeout, self._session.server_version))
+            self._session.run([Piece(b"BEGIN"), *AS_RUNNER, *self._start_note(number, concurrent.before), _COMMIT])
+            self._session.run(timeouts("SET", limit, settings.concurrent_timeout, self._session.server_version))
             concurrent.run()
 
-        self._waits += self._runner.attempts(work, self._task, keep_session=True, watch_limit=0, most=_CONCURRENT_TRIES)
+        self._waits += self._runner.attempts(work, self._task, keep_session=True, watch_limit=limit, most=most)
         self._session_limits()
-        self._guarded([Piece(b"BEGIN"), *AS_RUNNER, self._done_note(number), _COMMIT])
+        self._guarded([Piece(b"BEGIN"), *AS_RUNNER, *self._done_note(number), _COMMIT])
 
     def _finish(self) -> None:
-        task, entry = self._task, self._task.entry
+        runner, task, entry = self._runner, self._task, self._task.entry
         if self._session.in_transaction:
-            raise self._runner.failure_of(
+            raise runner.failure_of(
                 RunbookError(
                     f"{entry.name} begins a transaction that it does not end. Add COMMIT to the file.",
                     code="transaction-control",
@@ -186,34 +198,62 @@ class Stepwise:
             )
 
         def work() -> None:
-            self._session.run([*self._runner.opening(task), *AS_RUNNER])
-            self._session.run(self._ledger.removed(entry) if task.rollback else self._ledger.applied(entry, 0))
+            self._session.run([*runner.opening(task), *AS_RUNNER])
+            self._session.run(self._recorded())
             if not task.rollback:
-                self._runner.refuse_foreign_rows(task)
-            self._session.run([self._ledger.end_progress(entry.version), _COMMIT])
+                runner.refuse_foreign_rows(task, Outbox(self._session))
+            if runner.tables.progress:
+                self._session.run([self._ledger.end_progress(entry.version)])
+            self._session.run([_COMMIT])
 
-        self._waits += self._runner.attempts(work, task)
+        self._waits += runner.attempts(work, task)
 
-    def _start_note(self, number: int, before: tuple[int, ...]) -> Piece:
-        return self._ledger.start_statement(self._task.entry.version, number, before)
+    def _recorded(self) -> list[Piece]:
+        if self._task.rollback:
+            tables = self._runner.tables
+            return self._ledger.removed(self._task.entry) if tables.exists and tables.history else []
+        return self._ledger.applied(self._task.entry, round((time.monotonic() - self._started) * 1000))
 
-    def _done_note(self, number: int) -> Piece:
-        return self._ledger.finish_statement(self._task.entry.version, number, self._checksum)
+    def _start_note(self, number: int, before: tuple[int, ...]) -> list[Piece]:
+        if not self._runner.tables.progress:
+            return []
+        return [self._ledger.start_statement(self._task.entry.version, number, before)]
+
+    def _done_note(self, number: int) -> list[Piece]:
+        if not self._runner.tables.progress:
+            return []
+        return [self._ledger.finish_statement(self._task.entry.version, number, self._checksum)]
+
+    def _look_at_ledger(self) -> None:
+        """Before a commit: what the statements did to the ledger, if they can have done something to it."""
+        if self._task.rollback:
+            # The script that undoes the first migration may drop the ledger's schema, and with it every note.
+            self._runner.look_at_tables()
+        elif self._names_ledger:
+            self._runner.refuse_foreign_rows(self._task, Outbox(self._session), finished=False)
 
     def _plain(self, piece: Piece) -> None:
         self._guarded([piece])
 
     def _copy(self, shipped: Shipped) -> None:
-        try:
-            self._session.copy_in(shipped.piece, shipped.data or ())
-        except SqlError as error:
-            raise self._runner.failure(error, self._task) from error
+        self._once(lambda: self._session.copy_in(shipped.piece, shipped.data or ()))
 
     def _guarded(self, pieces: list[Piece]) -> None:
-        try:
-            self._session.run(pieces)
-        except SqlError as error:
-            raise self._runner.failure(error, self._task) from error
+        self._once(lambda: self._session.run(pieces))
+
+    def _once(self, work: Callable[[], None]) -> None:
+        """Do what cannot be tried again by itself; it waits for locks no longer than anything else."""
+        limit = self._lock_limit()
+        self._waits += self._runner.attempts(work, self._task, keep_session=True, watch_limit=limit, most=1)
+
+    def _lock_limit(self) -> float:
+        own = self._task.lock_timeout_ms
+        return self._runner.settings.locks.longest if own is None else own / 1000
+
+
+def _wants_no_transaction(text: bytes) -> bool:
+    """Whether only the server can know if this runs in a transaction: it may commit, or the table be partitioned."""
+    return may_commit(text) or Cursor(text).at("REINDEX", "CLUSTER")
 
 
 def _advance(checksum: str, text: bytes) -> str:

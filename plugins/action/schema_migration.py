@@ -133,6 +133,8 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
         result.update(answer)
         if not stale:
             result.update(presentation.left(plan, answer))
+        if not answer["changed"]:
+            result["version"] = plan.previous_version
         if not stale and not answer.get("failed"):
             result["msg"] = presentation.done(answer)
         return stale

@@ -67,7 +67,7 @@ APPLIED = {
         {"waited_ms": 500, "query": "select 1", "blockers": [{"pid": 7, "user": "cm", "query": "select secret"}]}
     ],
     "retries": 1,
-    "transaction": "each",
+    "transaction": True,
     "sql": "CREATE TABLE never_recorded ();",
 }
 SUCCESS = {

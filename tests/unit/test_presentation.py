@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What operators see of a plan."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import engine
+import pytest
+from ansible.module_utils.runbook import presentation
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.ledger import Row, State
+from ansible.module_utils.runbook.migration import Migration, Prepared, prepare, read_folder
+from ansible.module_utils.runbook.plan import Plan, Wanted
+
+ONE, TWO, THREE = (Migration(number, f"00{number}_x_y.sql", f"sum{number}") for number in (1, 2, 3))
+
+
+def options(**given: Any) -> dict[str, Any]:
+    return engine.options(directory="db/init", **given)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, Wanted()),
+        ({"version": "latest"}, Wanted()),
+        ({"version": "4"}, Wanted(version=4)),
+        ({"version": " 004 "}, Wanted(version=4)),
+        ({"version": "0"}, Wanted(version=0)),
+        ({"version": "-1", "allow_rollback": True}, Wanted(version=-1, allow_rollback=True)),
+        ({"version": "3", "state": "baseline"}, Wanted(version=3, baseline=True)),
+        ({"repair": True, "allow_missing": True}, Wanted(repair=True, allow_missing=True)),
+        ({"allow_apply": False, "allow_out_of_order": True}, Wanted(allow_apply=False, allow_out_of_order=True)),
+    ],
+)
+def test_what_the_options_ask_for(given: dict[str, Any], expected: Wanted) -> None:
+    assert presentation.wanted(options(**given)) == expected
+
+
+@pytest.mark.parametrize("version", ["newest", "", "4.5", "--3", "-", "4a", "+4", "None", "1e3", "²"])
+def test_a_version_that_is_no_number(version: str) -> None:
+    with pytest.raises(RunbookError) as refusal:
+        presentation.wanted(options(version=version))
+    assert refusal.value.code == "option"
+    assert refusal.value.message == (f'The version to go to is "{version}". Write a number such as 4, or latest.')
+
+
+def test_a_baseline_needs_a_number() -> None:
+    with pytest.raises(RunbookError, match="A baseline needs the version the database really is at") as refusal:
+        presentation.wanted(options(state="baseline"))
+    assert refusal.value.code == "option"
+
+
+def test_a_prediction_says_everything_a_run_would_do() -> None:
+    result = presentation.predicted(Plan(1, 3, repair=(ONE,), apply=(TWO, THREE)))
+    assert result == {
+        "previous_version": 1,
+        "version": 3,
+        "pending": ["002_x_y.sql", "003_x_y.sql"],
+        "applied": [],
+        "rolled_back": [],
+        "adopted": [],
+        "baselined": [],
+        "repaired": [{"version": 1, "name": "001_x_y.sql", "checksum": "sum1", "description": "x y"}],
+        "to_roll_back": [],
+        "msg": "Version 1: 1 repaired, 2 to apply.",
+    }
+    assert json.loads(json.dumps(result)) == result
+    assert presentation.predicted(Plan(None, None))["msg"] == "Version none: nothing to do."
+    assert presentation.predicted(Plan(3, 1, roll_back=(THREE, TWO)))["to_roll_back"] == ["003_x_y.sql", "002_x_y.sql"]
+
+
+def test_what_is_left_of_a_plan() -> None:
+    plan = Plan(None, 3, apply=(ONE, TWO, THREE))
+    assert presentation.left(plan, {"applied": [{"version": 1}]})["pending"] == ["002_x_y.sql", "003_x_y.sql"]
+    assert presentation.left(plan, {})["pending"] == [item.name for item in plan.apply]
+    plan = Plan(3, 1, roll_back=(THREE, TWO))
+    assert presentation.left(plan, {"rolled_back": [{"version": 3}]})["to_roll_back"] == ["002_x_y.sql"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "sentence"),
+    [
+        ({"applied": [1, 2]}, "Version 4: 2 applied."),
+        ({"rolled_back": [1]}, "Version 4: 1 rolled back."),
+        ({"adopted": [1, 2, 3]}, "Version 4: 3 adopted, 0 versions changed."),
+        ({"repaired": [1], "applied": [2]}, "Version 4: 1 repaired, 1 applied."),
+        ({"baselined": [1]}, "Version 4: 1 baselined, 0 versions changed."),
+    ],
+)
+def test_one_sentence_about_a_run(parts: dict[str, list[int]], sentence: str) -> None:
+    names = ("repaired", "adopted", "baselined", "applied", "rolled_back")
+    assert presentation.done({"version": 4, **{name: parts.get(name, []) for name in names}}) == sentence
+
+
+def test_a_diff_shows_the_ledger_and_the_sql_without_passwords(tmp_path: Path) -> None:
+    (tmp_path / TWO.name).write_bytes(b"\xef\xbb\xbfCREATE ROLE a PASSWORD 'secret';\nVACUUM;\n")
+    state = State((Row(1, "first", None, None, None), Row(3, None, None, THREE.name, "sum3")))
+    plan = Plan(3, 2, adopt=(ONE,), apply=(TWO,), roll_back=(THREE,))
+    ledger, sql = presentation.diff(state, plan, [_prepared(tmp_path)])
+    assert ledger["before"] == "1 first\n3 003_x_y.sql\n"
+    assert ledger["after"] == "1 001_x_y.sql\n2 002_x_y.sql\n"
+    assert sql["prepared"] == (
+        "-- 002_x_y.sql, statement by statement, because of VACUUM\nCREATE ROLE a PASSWORD '***';\nVACUUM;\n"
+    )
+
+
+def _prepared(folder: Path) -> Prepared:
+    return prepare(read_folder(folder).migrations[2], folder, 180000)
+
+
+def test_a_diff_of_much_sql_shows_its_beginning(tmp_path: Path) -> None:
+    (tmp_path / TWO.name).write_text("SELECT 1;\n" * 10_000)
+    _, sql = presentation.diff(State(()), Plan(None, 2, apply=(TWO,)), [_prepared(tmp_path)])
+    assert sql["prepared"].startswith("-- 002_x_y.sql, in one transaction\nSELECT 1;\n")
+    assert sql["prepared"].endswith("\n-- … and 80000 more characters\n")
+    assert len(sql["prepared"]) < 20_200
