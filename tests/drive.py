@@ -7,7 +7,7 @@ Started as a program it reads a job (JSON) from standard input and answers with 
 from __future__ import annotations
 
 import json
-import resource
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +89,13 @@ def _apply(database: Any, bundle: Path, options: dict[str, Any]) -> Any:
         return apply_bundle(file, Login(**vars(database)), {**defaults, **options}, "tester@here")
 
 
+def _peak_kb() -> int:
+    """The largest memory this program has had; getrusage would count that of whoever started it, too."""
+    match = re.search(r"^VmHWM:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert match is not None
+    return int(match[1])
+
+
 def main() -> None:
     """Do the job from standard input."""
     import conftest  # noqa: F401 - makes the engine importable
@@ -108,7 +115,7 @@ def main() -> None:
         error = refused
     if error is not None:
         answer.update(code=error.code, message=error.message, details=error.details)
-    answer["peak_kb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    answer["peak_kb"] = _peak_kb()
     print(json.dumps(answer))
 
 

@@ -88,6 +88,7 @@ class Project:
         self.variables = _connection(database) if database else {}
         self.secrets = [database.password] if database else []
         self._known: set[Path] = set()
+        self._started: list[subprocess.Popen[str]] = []
         self._temporary = [folder / name for name in ("local", "remote", "tmp")]
         for path in (self.init, self.rollback, *self._temporary):
             path.mkdir(parents=True)
@@ -100,7 +101,7 @@ class Project:
         """Start a playbook without waiting for it; ``variables`` are handed over in a file, as secrets should be."""
         file = self.folder / "variables.json"
         file.write_text(json.dumps({**self.variables, **variables}))
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "ansible", "playbook", door, "-l", limit, "-e", f"@{file}", *arguments],
             cwd=self.root,
             env=self.environment(),
@@ -109,6 +110,17 @@ class Project:
             text=True,
             start_new_session=True,
         )
+        self._started.append(process)
+        return process
+
+    def close(self) -> None:
+        """End the runs that a failed test left going."""
+        for process in self._started:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            if process.stdout:
+                process.stdout.close()
 
     def run(self, door: str, *arguments: str, code: int = 0, limit: str = "staging", **variables: Any) -> Run:
         """Run a playbook to its end; the exit status is part of what is promised."""

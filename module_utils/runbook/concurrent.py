@@ -8,6 +8,8 @@ sbdchd/squawk#1230). Here such a rest is dropped before and after, and done mean
 
 from __future__ import annotations
 
+import contextlib
+
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.piece import Piece
 from ansible.module_utils.runbook.session import Session, SqlError
@@ -59,7 +61,7 @@ class ConcurrentWork:
         """Run the statement, cleaning up before and after.
 
         Raises:
-            SqlError: as the server said it; what the attempt left behind is gone by then.
+            SqlError: as the server said it about this statement.
             RunbookError: ``invalid-index``, ``index-in-progress``.
         """
         self._drop_rests()
@@ -71,7 +73,9 @@ class ConcurrentWork:
             if error.lost:
                 raise
             if not self._settled(error):
-                self._drop_rests()
+                # What keeps the index from being built can keep its rest from being dropped: then the next run does it.
+                with contextlib.suppress(SqlError):
+                    self._drop_rests()
                 raise
         self._refuse_invalid()
 

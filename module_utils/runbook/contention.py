@@ -36,14 +36,16 @@ SELECT a.pid, a.usename, a.application_name, a.state,
 """
 
 
-# A prepared transaction has no process; its locks are those of '-1/<transaction>' (documentation of pg_locks).
+# A prepared transaction has no process; its locks are found through the one on its own transaction id.
 _PREPARED = """
 SELECT 0, p.owner, p.gid, 'prepared',
        pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - p.prepared)::int, NULL
   FROM pg_catalog.pg_prepared_xacts p
  WHERE EXISTS (
-       SELECT 1 FROM pg_catalog.pg_locks held JOIN pg_catalog.pg_locks wanted USING (locktype)
-        WHERE held.virtualtransaction = '-1/' || p.transaction::text AND held.granted
+       SELECT 1 FROM pg_catalog.pg_locks own JOIN pg_catalog.pg_locks held USING (virtualtransaction)
+         JOIN pg_catalog.pg_locks wanted ON wanted.locktype = held.locktype
+        WHERE own.locktype = 'transactionid' AND own.transactionid = p.transaction
+          AND own.pid IS NULL AND held.pid IS NULL AND held.granted
           AND wanted.pid = %s AND NOT wanted.granted
           AND held.database IS NOT DISTINCT FROM wanted.database
           AND held.relation IS NOT DISTINCT FROM wanted.relation

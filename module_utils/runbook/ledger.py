@@ -16,6 +16,7 @@ create the schema and even ``schema_version`` itself, and a failed first file le
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ PROGRESS = "schema_version_progress"
 
 _COLUMNS = {"name": "text", "checksum": "text", "execution_ms": "bigint", "applied_by": "text"}
 _LARGEST_INTEGER = 2**31 - 1
+_OUR_SCHEMA = "Holds the ledger of Schema Runbook; created for nothing else."
 _SINCE_BEGIN = (
     "(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - pg_catalog.transaction_timestamp()) * 1000)::bigint"
 )
@@ -106,6 +108,7 @@ class Tables:
     wide: bool
     history: bool
     progress: bool
+    own_schema: bool
 
     @property
     def exists(self) -> bool:
@@ -174,19 +177,22 @@ class Ledger:
 
     def tables(self, session: Session) -> Tables:
         """Find out which parts exist; one query on the catalog, nothing is locked."""
-        schema, columns, history, progress = session.query(
+        schema, columns, history, progress, own_schema = session.query(
             """
             SELECT pg_catalog.to_regnamespace(%s) IS NOT NULL,
                    ARRAY(SELECT attname::text || CASE WHEN atttypid = 'int8'::regtype THEN ':wide' ELSE '' END
                            FROM pg_catalog.pg_attribute
                           WHERE attrelid = pg_catalog.to_regclass(%s) AND attnum > 0 AND NOT attisdropped),
                    pg_catalog.to_regclass(%s) IS NOT NULL,
-                   pg_catalog.to_regclass(%s) IS NOT NULL
+                   pg_catalog.to_regclass(%s) IS NOT NULL,
+                   coalesce(pg_catalog.obj_description(pg_catalog.to_regnamespace(%s), 'pg_namespace') = %s, false)
             """,
             identifier(self.schema),
             self._table,
             self._history,
             self._progress,
+            identifier(self.schema),
+            _OUR_SCHEMA,
         )[0]
         _refuse_foreign(columns, f"{self.schema}.{TABLE}")
         return Tables(
@@ -195,7 +201,20 @@ class Ledger:
             wide="version:wide" in columns,
             history=history,
             progress=progress,
+            own_schema=own_schema,
         )
+
+    def path_without(self, session: Session) -> str | None:
+        """The session's search_path, for SET, without "$user" where that leads to the ledger's schema; else None.
+
+        A schema that exists for the ledger alone must not attract the tables that files create without saying where.
+        """
+        path, user = session.query("SELECT pg_catalog.current_setting('search_path'), session_user::text")[0]
+        entries = re.findall(r'"(?:[^"]|"")*"|[^,\s]+', path)
+        if user != self.schema or '"$user"' not in entries:
+            return None
+        others = [entry for entry in entries if entry != '"$user"']
+        return ", ".join(entry if entry.startswith('"') else literal(entry.lower()) for entry in others) or "''"
 
     def summary(self, session: Session, tables: Tables) -> Summary:
         """Version, count and digest, computed by the server: one row, however many migrations there are."""
@@ -253,6 +272,7 @@ class Ledger:
         statements = []
         if not tables.schema:
             statements.append(f"CREATE SCHEMA {identifier(self.schema)}")
+            statements.append(f"COMMENT ON SCHEMA {identifier(self.schema)} IS {literal(_OUR_SCHEMA)}")
         if not tables.exists:
             statements.append(
                 f"CREATE TABLE {self._table} (version {wanted} PRIMARY KEY, "
@@ -347,8 +367,8 @@ class Ledger:
         """
         versions = ",".join(str(version) for version in known)
         return Piece(
-            f"SELECT min(version::bigint) FILTER (WHERE checksum IS NULL AND version <> ALL ('{{{versions}}}'::bigint[])), "
-            f"count(*) FROM {self._table}".encode()
+            "SELECT min(version::bigint) FILTER (WHERE checksum IS NULL "
+            f"AND version <> ALL ('{{{versions}}}'::bigint[])), count(*) FROM {self._table}".encode()
         )
 
     # ---- progress of files that cannot run in one transaction

@@ -118,6 +118,7 @@ class Runner:
         self._unrecorded: set[int] = set()
         self._open: set[int] = set()
         self._at: Task | None = None
+        self._path: str | None = None
         self._lock_timeout = settings.locks.first
         self._watch = LockWatch(lock.session, session.pid, settings.show_blocking_queries)
 
@@ -148,6 +149,7 @@ class Runner:
             self.session.run([_COMMIT])
 
         self.attempts(work, None)
+        self._path = self.ledger.path_without(self.session)
         self._recorded = {row.version for row in self._state.rows}
         self._unrecorded = {row.version for row in self._state.rows if row.checksum is None}
         self.outcome.version = self._state.version
@@ -226,7 +228,7 @@ class Runner:
     def _run_file(self, bundle: BundleReader, task: Task, place: int, first: bool) -> Done:
         self._at = task
         started = time.monotonic()
-        begin, *limits = self.opening(task)
+        begin, *limits = [*self.opening(task), *self.search_path(local=True)]
         outbox = Outbox(self.session, [begin, *limits] if first else [*_RESET, *limits])
         for shipped in bundle.statements(task, place):
             if shipped.data is None:
@@ -262,6 +264,8 @@ class Runner:
             outbox.send()
         else:
             self.refuse_foreign_rows(task, outbox)
+            if missing and self.settings.one_transaction:
+                self.look_at_tables()
 
     def _milliseconds(self, outbox: Outbox, started: float | None) -> int | None:
         if started is None:
@@ -299,6 +303,13 @@ class Runner:
                 self.session.server_version,
             ),
         ]
+
+    def search_path(self, local: bool) -> list[Piece]:
+        """What makes a file find the names it would find if there were no ledger; mostly nothing."""
+        if self._path is None or not self.tables.own_schema:
+            return []
+        # Not set_config(): SET TRANSACTION has to come before any query, and it may be the file's first statement.
+        return [Piece(f"SET {'LOCAL' if local else 'SESSION'} search_path TO {self._path}".encode())]
 
     def look_at_tables(self) -> None:
         """Find out again which parts of the ledger exist."""
@@ -371,6 +382,8 @@ class Runner:
                 raise self.failure(failed, self._at) from failed
             waits.append(seen.lock_wait())
             self._roll_back(keep_session)
+            if self._look_again and not keep_session:
+                self.look_at_tables()
             self._pause(waits, deadline, most, task)
 
     def _limit(self, task: Task | None) -> float:

@@ -192,6 +192,7 @@ def _name_of(path: Path, root: Path) -> str:
 def _read_inside(root: Path, folder: str, requested: str, where: str) -> tuple[str, bytes]:
     """The relative name and content of an included file, which has to lie inside ``root`` once links are followed."""
     base = root.resolve()
+    file, _, line = where.rpartition(":")
     try:
         target = (root / folder / requested).resolve()
         inside = not posixpath.isabs(requested) and base in target.parents
@@ -203,11 +204,15 @@ def _read_inside(root: Path, folder: str, requested: str, where: str) -> tuple[s
             f"{where}: the included file {requested!r} cannot be read: {reason}. "
             "Correct the path; \\i is relative to the migrations folder, \\ir to the including file.",
             "include",
+            file=file,
+            line=int(line),
         ) from error
     raise RunbookError(
         f"{where}: the included file {requested!r} lies outside the migrations folder. "
         "Move it into that folder and include it with a relative path.",
         "include",
+        file=file,
+        line=int(line),
     )
 
 

@@ -177,7 +177,7 @@ class Session:
         return tuple(row.get_value(0, column) for column in range(row.nfields)) if row else ()
 
     def _drain(self, data: Iterable[bytes] | None) -> tuple[tuple[int, Any] | None, Any]:
-        """Read every result; return (number of statements that finished, the error result) or None, and the last row."""
+        """Read every result; return (number of finished statements, the error result) or None, and the last row."""
         finished = 0
         error = row = None
         try:

@@ -19,7 +19,7 @@ from ansible.module_utils.runbook.contention import LockWait
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.ledger import TABLE, Progress
 from ansible.module_utils.runbook.piece import Piece
-from ansible.module_utils.runbook.session import Outbox, SqlError, timeouts
+from ansible.module_utils.runbook.session import Outbox, timeouts
 from ansible.module_utils.runbook.statement import (
     Cursor,
     concurrent_statement,
@@ -68,6 +68,7 @@ class Stepwise:
         if self._progress is None:
             self._begin()
         self._session_limits()
+        self._session.run(self._runner.search_path(local=False))
         for number, shipped in enumerate(statements(), start=1):
             if number == self._done + 1:
                 self._refuse_edited(number)
@@ -241,8 +242,12 @@ class Stepwise:
     def _guarded(self, pieces: list[Piece]) -> None:
         self._once(lambda: self._session.run(pieces))
 
-    def _once(self, work: Callable[[], None]) -> None:
+    def _once(self, act: Callable[[], object]) -> None:
         """Do what cannot be tried again by itself; it waits for locks no longer than anything else."""
+
+        def work() -> None:
+            act()
+
         limit = self._lock_limit()
         self._waits += self._runner.attempts(work, self._task, keep_session=True, watch_limit=limit, most=1)
 

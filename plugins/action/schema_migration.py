@@ -171,11 +171,18 @@ def _rollback_scripts(migrations: tuple[Migration, ...], params: dict[str, Any])
     """Each migration with the script that undoes it, in order."""
     if not migrations:
         return []
-    scripts = read_folder(Path(params["rollback_directory"])).migrations
+    folder = Path(params["rollback_directory"])
+    if not folder.is_dir():
+        raise RunbookError(
+            f"The rollback folder {folder} does not exist. Nothing was rolled back. "
+            "Create it, or set migrate_rollback_directory to where the scripts are.",
+            code="no-folder",
+        )
+    scripts = read_folder(folder).migrations
     missing = [migration.name or str(migration.version) for migration in migrations if migration.version not in scripts]
     if missing:
         raise RunbookError(
-            f"There is no rollback script for {', '.join(missing)} in {params['rollback_directory']}. "
+            f"There is no rollback script for {', '.join(missing)} in {folder}. "
             "Nothing was rolled back. Write the script under the same name, or restore a backup.",
             code="no-rollback-script",
         )

@@ -57,6 +57,8 @@ VALUES ('Ada; "the first"', 12.50), ('Grace', 7), ('Edsger', 0.99);
 ALTER TABLE {schema}.orders_{number} ADD COLUMN note text;
 """
 
+PARTS = "abc"
+
 DBMATE = "@dbmate/linux-x64"
 
 
@@ -141,23 +143,21 @@ class Stage:
     server: embedded.Server
     folder: Path
 
-    @contextlib.contextmanager
-    def database(self) -> Iterator[Database]:
-        """A fresh database; dropped afterwards, and the disk is quiet again before the next contender starts."""
+    def database(self) -> Database:
+        """A fresh database, on a disk that is quiet again.
+
+        None is dropped before the end: ext4 avoids the inodes of files that were just deleted, and the search for
+        others would make the next contender slower by as much as a half.
+        """
         password = self.server.passfile.read_text().rstrip("\n").rsplit(":", 1)[1]
         database = Database(
             self.server.host, self.server.port, self.server.user, next(_names), password, self.server.passfile
         )
-        self._maintain(database, f"CREATE DATABASE {database.database}", "CHECKPOINT")
-        yield database
-        self._maintain(database, f"DROP DATABASE {database.database} WITH (FORCE)", "CHECKPOINT")
-
-    @staticmethod
-    def _maintain(database: Database, *commands: str) -> None:
         address = {"host": database.host, "port": database.port, "dbname": "postgres"}
-        with psycopg.connect(**address, user=database.user, password=database.password, autocommit=True) as session:
-            for command in commands:
-                session.execute(command.encode())
+        with psycopg.connect(**address, user=database.user, password=password, autocommit=True) as session:
+            session.execute(f"CREATE DATABASE {database.database}".encode())
+            session.execute("CHECKPOINT")
+        return database
 
 
 _names = (f"bench_{number}" for number in itertools.count(1))
@@ -206,15 +206,15 @@ def small_files(stage: Stage, rounds: int) -> list[Figure]:
         turns = [by_engine, by_psql, *([by_dbmate] if dbmate else [])]
         # Each round starts with another contender, so that none always has the warmer caches.
         for turn in turns[number % len(turns) :] + turns[: number % len(turns)]:
-            with stage.database() as database:
-                if turn is by_engine:
-                    controller, module = by_engine(database, folder, stage.folder / "bundle")
-                    clock.add("engine", module)
-                    clock.add("engine with controller", controller + module)
-                elif turn is by_psql:
-                    clock.add("psql", by_psql(database, script))
-                elif dbmate and dbmate_folder:
-                    clock.add("dbmate", by_dbmate(database, dbmate, dbmate_folder))
+            database = stage.database()
+            if turn is by_engine:
+                controller, module = by_engine(database, folder, stage.folder / "bundle")
+                clock.add("engine", module)
+                clock.add("engine with controller", controller + module)
+            elif turn is by_psql:
+                clock.add("psql", by_psql(database, script))
+            elif dbmate and dbmate_folder:
+                clock.add("dbmate", by_dbmate(database, dbmate, dbmate_folder))
     say(f"(a) {SMALL_FILES} small files, medians: {clock}")
     others = ["psql", "dbmate"] if dbmate else ["psql"]
     return [
@@ -280,7 +280,7 @@ def install_dbmate(folder: Path) -> Path | None:
 
 def write_dbmate_files(folder: Path, target: Path) -> Path:
     """The same migrations in dbmate's form."""
-    return engine.write(target, {file.name: f"-- migrate:up\n{file.read_text()}" for file in folder.iterdir()})
+    return engine.write(target, {file.name: f"-- migrate:up\n{file.read_text()}\n-- migrate:down\n" for file in folder.iterdir()})
 
 
 def by_dbmate(database: Database, dbmate: Path, folder: Path) -> float:
@@ -298,13 +298,13 @@ def nothing_to_do(stage: Stage, rounds: int) -> list[Figure]:
     bare = stage.folder / "bare.yml"
     bare.write_text(BARE)
     clock = Clock()
-    with stage.database() as database:
-        # A baseline writes the ledger rows that applying would; what is measured reads nothing else.
-        engine.migrated(database, folder, state="baseline", version=str(APPLIED_VERSIONS))
-        variables = playbook_variables(stage, database, folder)
-        for _ in range(rounds):
-            clock.add("bare playbook", timed(lambda: playbook(stage, bare)))
-            clock.add("no-op playbook", timed(lambda: playbook(stage, ROOT / "migrate.yml", variables)))
+    database = stage.database()
+    # A baseline writes the ledger rows that applying would; what is measured reads nothing else.
+    engine.migrated(database, folder, state="baseline", version=str(APPLIED_VERSIONS))
+    variables = playbook_variables(stage, database, folder)
+    for _ in range(rounds):
+        clock.add("bare playbook", timed(lambda: playbook(stage, bare)))
+        clock.add("no-op playbook", timed(lambda: playbook(stage, ROOT / "migrate.yml", variables)))
     say(f"(b) playbooks, medians: {clock}")
     name = f"(b) no-op with {APPLIED_VERSIONS} versions / bare playbook"
     return [Figure(name, clock.ratios("no-op playbook", "bare playbook"), 1.6)]
@@ -362,7 +362,7 @@ def memory(stage: Stage) -> list[Figure]:
     """Peak memory of the module process in real playbook runs that apply files."""
     copy = write_copy_file(stage.folder / "copy")
     largest = next(copy.iterdir()).stat().st_size / 2**20
-    small = stage.folder / "small"
+    small = write_small_files(stage.folder / "small", SMALL_FILES)
     return [
         Figure(
             f"(c) module process, {SMALL_FILES} small files", [peak_megabytes(stage, small)], MODULE_MEGABYTES, " MB"
@@ -398,9 +398,8 @@ def peak_megabytes(stage: Stage, folder: Path) -> float:
     interpreter = stage.folder / "python-noting-memory"
     interpreter.write_text(INTERPRETER.format(python=sys.executable, note=str(note)))
     interpreter.chmod(0o755)
-    with stage.database() as database:
-        variables = playbook_variables(stage, database, folder, ansible_python_interpreter=str(interpreter))
-        playbook(stage, ROOT / "migrate.yml", variables)
+    variables = playbook_variables(stage, stage.database(), folder, ansible_python_interpreter=str(interpreter))
+    playbook(stage, ROOT / "migrate.yml", variables)
     return max(int(line) for line in note.read_text().split()) / 1024
 
 
@@ -423,9 +422,9 @@ def main() -> None:
     """Run the parts that were asked for and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one or two rounds instead of several")
-    parser.add_argument("parts", nargs="*", choices=["a", "b", "c", []], help="which figures; all by default")
+    parser.add_argument("--only", choices=PARTS, default=PARTS, help="one part of the figures: a, b or c")
     given = parser.parse_args()
-    parts = given.parts or ["a", "b", "c"]
+    parts = given.only
     figures: list[Figure] = []
     with stage() as ready:
         version = f"PostgreSQL {ready.server.version}, Python {sys.version.split()[0]}, {os.cpu_count()} cores"

@@ -112,8 +112,9 @@ CASES = {
     ),
     "missing": Case(
         "missing",
-        "The database has 1 version that {folder} has no file for: 002_second.sql. This checkout is probably older than "
-        "the database: update it. If the files were removed on purpose, say -e '{\"migrate_allow_missing\": true}'.",
+        "The database has 1 version that {folder} has no file for: 002_second.sql. This checkout is probably older "
+        "than the database: update it. If the files were removed on purpose, say "
+        "-e '{\"migrate_allow_missing\": true}'.",
         lambda folder: (folder / "002_second.sql").unlink(),
         way_out={"allow_missing": True},
     ),
@@ -162,7 +163,8 @@ CASES = {
     ),
     "self-recorded": Case(
         "self-recorded",
-        "004_d.sql records version 5 in cm.schema_version, but its name says 4. Make the INSERT and the file name agree.",
+        "004_d.sql records version 5 in cm.schema_version, but its name says 4. "
+        "Make the INSERT and the file name agree.",
         _write("004_d.sql", "INSERT INTO cm.schema_version (version) VALUES (5);"),
     ),
     "self-recorded beside its own": Case(

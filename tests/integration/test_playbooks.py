@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,8 @@ END $$;
 @pytest.fixture
 def project(database: Any) -> Iterator[Project]:
     """The project, pointed at an empty database."""
-    with short_folder() as folder:
-        yield Project(folder, database)
+    with short_folder() as folder, closing(Project(folder, database)) as project:
+        yield project
 
 
 @pytest.fixture
@@ -72,7 +73,9 @@ def relations(project: Project) -> list[str]:
 
 def at_the_gate(project: Project) -> bool:
     """Whether a migration has come to the gate."""
-    waiting = "SELECT pid FROM pg_stat_activity WHERE query LIKE '%WHERE relname = ''gate''%' AND pid <> pg_backend_pid()"
+    waiting = (
+        "SELECT pid FROM pg_stat_activity WHERE query LIKE '%WHERE relname = ''gate''%' AND pid <> pg_backend_pid()"
+    )
     return bool(ask(project, f"{waiting} AND datname = current_database() AND state = 'active'"))
 
 

@@ -25,8 +25,10 @@ WINDOWS = "CREATE TABLE cm.windows (a int,\r\n  b text DEFAULT 'one\r\ntwo');\r\
 CORPUS: dict[str, str | bytes] = {
     "001_schema.sql": "CREATE SCHEMA IF NOT EXISTS cm;\nCOMMENT ON SCHEMA cm IS 'it''s; \\n a \"schema\"';\n",
     "002_quotes.sql": r"""
-CREATE TABLE cm.quotes (id int GENERATED ALWAYS AS IDENTITY, a text, "odd; ""na"" me" text DEFAULT 'a;b''c', U&"d\0061t" text);
-INSERT INTO cm.quotes (a) VALUES ('back\slash'), (E'it\'s; \\ \n \u00e9'), (U&'d\0061t\+000061'), (U&'d!0061' UESCAPE '!'),
+CREATE TABLE cm.quotes (id int GENERATED ALWAYS AS IDENTITY, a text, "odd; ""na"" me" text DEFAULT 'a;b''c',
+  U&"d\0061t" text);
+INSERT INTO cm.quotes (a) VALUES ('back\slash'), (E'it\'s; \\ \n \u00e9'), (U&'d\0061t\+000061'),
+  (U&'d!0061' UESCAPE '!'),
   ($$dollar ' ; $x$ " -- $$), ($tag$ $$;$$ $other$ $tag$), ('two'
   ' parts'), (E'a\''
   'b\';'), (B'101'::text), (X'1F'::text), (N'national;'), ('%s %(x)s 100%'), (':name :''name'' :"name"'),
@@ -52,7 +54,8 @@ BEGIN
   RETURN x;
 END;
 $BODY$;
-CREATE FUNCTION cm.modern(a int) RETURNS int LANGUAGE sql BEGIN ATOMIC; SELECT 1; SELECT CASE WHEN a > 1 THEN 2 ELSE 3 END; END;
+CREATE FUNCTION cm.modern(a int) RETURNS int LANGUAGE sql BEGIN ATOMIC; SELECT 1;
+  SELECT CASE WHEN a > 1 THEN 2 ELSE 3 END; END;
 CREATE OR REPLACE FUNCTION cm.single(a int) RETURNS int RETURN a + CASE a WHEN 1 THEN 2 END;
 CREATE TABLE cm.logged (at int, "end" text);
 CREATE OR REPLACE PROCEDURE cm.atomic(x int) BEGIN ATOMIC
@@ -85,7 +88,8 @@ REFRESH MATERIALIZED VIEW CONCURRENTLY cm.counted;
     b"copy cm.data from stdin with (format csv, delimiter ';', quote '''');SELECT 1;\n7;'it''s';x\n\\.\n"
     b"COPY cm.data FROM stdin;\n\\.\nINSERT INTO cm.data VALUES (9, 'after', 'copy');\n"
     b"COPY cm.data TO stdout;\nCOPY (SELECT 1) TO STDOUT;\n",
-    "006_copy_crlf.sql": b"CREATE TABLE cm.crlf (id int, a text);\r\nCOPY cm.crlf FROM stdin;\r\n1\tone\r\n2\ttwo\r\n\\.\r\n"
+    "006_copy_crlf.sql": b"CREATE TABLE cm.crlf (id int, a text);\r\n"
+    b"COPY cm.crlf FROM stdin;\r\n1\tone\r\n2\ttwo\r\n\\.\r\n"
     b"COPY cm.crlf FROM stdin (FORMAT csv);\r\n3,three\r\n\\.\r\nINSERT INTO cm.crlf VALUES (4, 'four');\r\n",
     "007_copy_to_the_end.sql": b"CREATE TABLE cm.ended (id int);\nCOPY cm.ended FROM stdin;\n1\n2",
     "008_settings.sql": r"""
@@ -110,7 +114,8 @@ CREATE TABLE cm.qualified (id int);
 """,
     "010_after_search_path.sql": "CREATE TABLE in_public (id int);\n",
     "011_windows.sql": b"\xef\xbb\xbf" + WINDOWS.encode(),
-    "012_includes.sql": "\\echo Now: the parts\n\\set ON_ERROR_STOP on\n\\timing off\n\\pset pager off\n\\encoding UTF8\n"
+    "012_includes.sql": "\\echo Now: the parts\n\\set ON_ERROR_STOP on\n"
+    "\\timing off\n\\pset pager off\n\\encoding UTF8\n"
     "\\ir parts/one.sql\nCREATE TABLE cm.between (id int);\n\\ir 'parts/two words.sql'\n",
     "parts/one.sql": "SET search_path = cm;\nCREATE TABLE included (id int);\n\\ir deeper/three.sql\n",
     "parts/deeper/three.sql": b"\xef\xbb\xbfCREATE TABLE three (id int);\r\nCOPY three FROM stdin;\r\n3\r\n\\.\r\n",
@@ -134,8 +139,10 @@ ALTER TABLE big ALTER t SET STATISTICS 500;
 ALTER TABLE cm.base ENABLE ROW LEVEL SECURITY;
 CREATE POLICY mine ON cm.base FOR ALL TO PUBLIC USING (v = current_user) WITH CHECK (v <> ';');
 CREATE FUNCTION cm.touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN new.v := upper(new.v); RETURN new; END $$;
-CREATE TRIGGER touch BEFORE INSERT OR UPDATE OF v ON cm.base FOR EACH ROW WHEN (new.v IS NOT NULL) EXECUTE FUNCTION cm.touch();
-CREATE CONSTRAINT TRIGGER late AFTER INSERT ON cm.shadow DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION cm.touch();
+CREATE TRIGGER touch BEFORE INSERT OR UPDATE OF v ON cm.base
+  FOR EACH ROW WHEN (new.v IS NOT NULL) EXECUTE FUNCTION cm.touch();
+CREATE CONSTRAINT TRIGGER late AFTER INSERT ON cm.shadow DEFERRABLE INITIALLY DEFERRED
+  FOR EACH ROW EXECUTE FUNCTION cm.touch();
 INSERT INTO cm.base VALUES (3, 'lower');
 CREATE EVENT TRIGGER nothing ON ddl_command_end WHEN TAG IN ('CREATE SEQUENCE') EXECUTE FUNCTION cm.on_ddl();
 """.replace(
@@ -301,7 +308,8 @@ _KINDS = {
     ),
     "index": ("CREATE INDEX i{n} ON public.t{t} (b, a);\n", "DROP INDEX public.i{n};\n"),
     "copy": (
-        "SET search_path = public;\nCOPY public.t{t} (id, a) FROM stdin;\n{n}00\tcopied; \\\\ 'as is'\n{n}01\t\\N\n\\.\n",
+        "SET search_path = public;\nCOPY public.t{t} (id, a) FROM stdin;\n"
+        "{n}00\tcopied; \\\\ 'as is'\n{n}01\t\\N\n\\.\n",
         "DELETE FROM public.t{t} WHERE id IN ({n}00, {n}01);\n",
     ),
     "column": (
@@ -309,12 +317,14 @@ _KINDS = {
         "ALTER TABLE public.t{t} DROP c{n};\n",
     ),
     "function": (
-        "CREATE FUNCTION public.f{n}(x int) RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT id FROM public.t{t} WHERE id = x; END;\n"
+        "CREATE FUNCTION public.f{n}(x int) RETURNS int LANGUAGE sql "
+        "BEGIN ATOMIC SELECT id FROM public.t{t} WHERE id = x; END;\n"
         "SET ROLE pg_monitor;\n",
         "DROP FUNCTION public.f{n};\n",
     ),
     "concurrent": (
-        "CREATE INDEX CONCURRENTLY IF NOT EXISTS k{n} ON public.t{t} (a) WHERE b > {n};\nCOMMENT ON INDEX public.k{n} IS 'k;';\n",
+        "CREATE INDEX CONCURRENTLY IF NOT EXISTS k{n} ON public.t{t} (a) WHERE b > {n};\n"
+        "COMMENT ON INDEX public.k{n} IS 'k;';\n",
         "DROP INDEX CONCURRENTLY public.k{n};\n",
     ),
     "view": (
@@ -370,3 +380,39 @@ def test_rolling_back_half_way_leaves_what_the_lower_half_gives(database: Any, o
     engine.migrated(other, directory)
     # Columns that were dropped and added again stand where they stood: pg_dump shows no difference.
     assert schema_of(database) == schema_of(other)
+
+
+@pytest.mark.parametrize("transaction", ["each", "all"])
+def test_a_ledger_in_a_schema_named_like_the_user_does_not_attract_unqualified_names(
+    database: Any, other: Any, tmp_path: Path, transaction: str
+) -> None:
+    # With the search_path "$user", public, a schema that only the ledger needs would catch every new table.
+    assert database.user == "cm"
+    files: dict[str, str | bytes] = {
+        "001_a.sql": "CREATE TABLE a (i int);",
+        "002_b.sql": "CREATE TABLE b (i int); CREATE INDEX CONCURRENTLY ON b (i);",
+        "003_c.sql": "CREATE TABLE c AS SELECT current_schema() AS s;",
+        "004_d.sql": "-- transaction: none\nCREATE TABLE d AS SELECT current_schema() AS s;",
+    }
+    directory = engine.write(tmp_path / "init", files)
+    run_with_psql(other, directory)
+    engine.migrated(database, directory, transaction=transaction)
+    with other.connect() as session:
+        session.execute("CREATE SCHEMA cm")
+        session.execute("COMMENT ON SCHEMA cm IS 'Holds the ledger of Schema Runbook; created for nothing else.'")
+    assert schema_of(database) == schema_of(other)
+    assert data_of(database) == data_of(other)
+
+
+@pytest.mark.parametrize("path", ['"$user", "Odd, Schema", public', '"Odd, Schema","$user"'])
+def test_the_rest_of_the_databases_own_search_path_stays_in_force(database: Any, tmp_path: Path, path: str) -> None:
+    with database.connect() as session:
+        session.execute('CREATE SCHEMA "Odd, Schema"')
+        session.execute(f"ALTER DATABASE {database.database} SET search_path = {path}")
+    directory = engine.write(tmp_path, {"001_a.sql": "CREATE TABLE a ();", "002_b.sql": "CREATE TABLE b ();"})
+    engine.migrated(database, directory)
+    with database.connect() as session:
+        found = session.execute(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'Odd, Schema' ORDER BY 1"
+        ).fetchall()
+    assert found == [("a",), ("b",)]

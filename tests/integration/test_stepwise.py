@@ -306,7 +306,7 @@ def test_an_index_that_somebody_is_building_is_left_alone(database: Any, tmp_pat
             assert builder.pgconn.status == psycopg.pq.ConnStatus.OK
         error = refused(database, tmp_path, {"002_b.sql": "CREATE INDEX CONCURRENTLY ai ON a (i);"})
         assert error.code == "index-in-progress"
-        assert f"002_b.sql:1: the index " in error.message and f"by pid {builder.info.backend_pid}." in error.message
+        assert "002_b.sql:1: the index " in error.message and f"by pid {builder.info.backend_pid}." in error.message
         reader.execute("ROLLBACK")
         while builder.pgconn.get_result() is not None:
             pass

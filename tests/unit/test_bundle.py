@@ -68,14 +68,12 @@ def test_tasks_come_in_order_and_their_statements_can_be_read_again(tmp_path: Pa
     tasks = [task_of(tmp_path, b"SELECT %d; SELECT 'x';" % number) for number in range(5)]
     tasks.insert(2, task_of(tmp_path, b""))
     reader = BundleReader(written(*tasks))
-    for _ in range(2):
-        texts = []
-        for task, place in reader.tasks():
-            for _again in range(2):
-                texts.append([item.piece.text for item in reader.statements(task, place)])
-        expected = [[b"SELECT %d;" % number, b"SELECT 'x';"] for number in range(5)]
-        expected.insert(2, [])
-        assert texts == [item for item in expected for _ in range(2)]
+    texts = [
+        [item.piece.text for item in reader.statements(task, place)] for task, place in reader.tasks() for _ in range(2)
+    ]
+    expected = [[b"SELECT %d;" % number, b"SELECT 'x';"] for number in range(5)]
+    expected.insert(2, [])
+    assert texts == [item for item in expected for _ in range(2)]
 
 
 def test_copy_data_can_be_iterated_again_after_other_reads(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ def test_everything_the_server_said_is_there_in_sentences() -> None:
     error = SqlError("23505", "duplicate key", "Key (i)=(1) exists.", "Try another.", "COPY a, line 2\nmore", PIECE, 3)
     explained = explain(error, "what", "Nothing was kept.")
     assert explained.message == (
-        "001_a.sql:3: duplicate key. Detail: Key (i)=(1) exists. Hint: Try another. Where: COPY a, line 2. Nothing was kept."
+        "001_a.sql:3: duplicate key. Detail: Key (i)=(1) exists. Hint: Try another. Where: COPY a, line 2. "
+        "Nothing was kept."
     )
     assert (explained.code, explained.details) == ("sql", {"file": "001_a.sql", "line": 3, "sqlstate": "23505"})
 
@@ -51,6 +52,6 @@ def test_a_lost_connection_has_a_code_of_its_own(sqlstate: str) -> None:
     explained = explain(SqlError(sqlstate, "it broke.", piece=PIECE, line=3), "what", "Nothing was kept.")
     assert (explained.code, explained.details) == ("connection-lost", {"file": "001_a.sql", "line": 3})
     assert explained.message == (
-        "001_a.sql:3: the connection to the server was lost (it broke). Whatever was recorded is complete, the rest left "
-        "no trace. Check the server and run this again: it goes on where it stopped."
+        "001_a.sql:3: the connection to the server was lost (it broke). Whatever was recorded is complete, "
+        "the rest left no trace. Check the server and run this again: it goes on where it stopped."
     )
