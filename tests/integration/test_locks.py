@@ -277,7 +277,9 @@ def test_statements_outside_a_transaction_do_not_freeze_readers_either(
 ) -> None:
     engine.write(folder, {"002_none.sql": f"-- transaction: none\n{statement}"})
     with database.connect() as session:
-        session.execute("CREATE PROCEDURE public.locks_t() LANGUAGE plpgsql AS 'BEGIN ALTER TABLE t ADD a int; COMMIT; END'")
+        session.execute(
+            "CREATE PROCEDURE public.locks_t() LANGUAGE plpgsql AS 'BEGIN ALTER TABLE t ADD a int; COMMIT; END'"
+        )
     with holding(database, "SELECT * FROM t"), probing(database, "t") as times:
         answer = drive.run(database, folder, lock_budget="2s")
     assert answer["code"] == "lock-timeout", answer["message"]

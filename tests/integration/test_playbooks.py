@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
 import pytest
@@ -77,6 +78,14 @@ def at_the_gate(project: Project) -> bool:
         "SELECT pid FROM pg_stat_activity WHERE query LIKE '%WHERE relname = ''gate''%' AND pid <> pg_backend_pid()"
     )
     return bool(ask(project, f"{waiting} AND datname = current_database() AND state = 'active'"))
+
+
+def come_to_the_gate(project: Project) -> Popen[str]:
+    """Start a migration that waits at the gate, and return when it does."""
+    process = project.start("migrate.yml", "-vvv")
+    poll(lambda: at_the_gate(project) or process.poll() is not None)
+    assert process.poll() is None, process.communicate()[0]
+    return process
 
 
 def open_the_gate(project: Project) -> None:
@@ -295,8 +304,7 @@ def command_lines_with(text: str) -> list[str]:
 
 def test_the_password_is_in_no_command_line_of_a_run(tables: Project) -> None:
     write(tables.init, {"004_slow.sql": GATE})
-    process = tables.start("migrate.yml", "-vvv")
-    poll(lambda: at_the_gate(tables))
+    process = come_to_the_gate(tables)
     of_the_run, with_the_password = (
         command_lines_with(text) for text in (str(tables.folder), tables.database.password)
     )
@@ -333,8 +341,7 @@ def test_ctrl_c_leaves_the_database_as_it_was_and_the_next_run_completes(tables:
     tables.run("migrate.yml", migrate_version=2)
     before = ask(tables, OBJECTS)
     write(tables.init, {"003_review.sql": f"CREATE TABLE public.review (id int);\n{GATE}"})
-    process = tables.start("migrate.yml")
-    poll(lambda: at_the_gate(tables))
+    process = come_to_the_gate(tables)
     tables.interrupt(process)
     interrupted = tables.finish(process, code=INTERRUPTED)
     assert interrupted.record["outcome"] == "interrupted"
