@@ -19,7 +19,7 @@ from ansible.module_utils.runbook.explain import explain
 from ansible.module_utils.runbook.ledger import Entry, Ledger, State, Tables
 from ansible.module_utils.runbook.piece import Piece
 from ansible.module_utils.runbook.runlock import RunLock
-from ansible.module_utils.runbook.session import Outbox, Session, SqlError, timeouts
+from ansible.module_utils.runbook.session import Outbox, Session, SqlError
 from ansible.module_utils.runbook.stepwise import AS_RUNNER, Stepwise
 
 _BEGIN = Piece(b"BEGIN")
@@ -296,11 +296,10 @@ class Runner:
         statement_ms = task.statement_timeout_ms if task else None
         return [
             _BEGIN,
-            *timeouts(
+            *self.session.limits(
                 "SET LOCAL",
                 self._lock_timeout if lock_ms is None else lock_ms / 1000,
                 self.settings.statement_timeout if statement_ms is None else statement_ms / 1000,
-                self.session.server_version,
             ),
         ]
 
@@ -459,6 +458,9 @@ def end_orphans(session: Session, application: str, patience: float = 5.0) -> li
     Parameters:
         application: what the application_name of working sessions starts with.
         patience: seconds they get to end by themselves.
+
+    Raises:
+        RunbookError: ``orphans`` when one of them does not end within a minute of being told to.
     """
     ended: set[int] = set()
     deadline = time.monotonic() + patience
@@ -477,6 +479,12 @@ def end_orphans(session: Session, application: str, patience: float = 5.0) -> li
             for pid in orphans:
                 session.query("SELECT pg_catalog.pg_terminate_backend(%s)", pid)
             ended.update(orphans)
+        if time.monotonic() >= deadline + 60:
+            raise RunbookError(
+                f"Sessions of an earlier run are still at work and do not end: pid {', '.join(map(str, orphans))}. "
+                "Look at them in pg_stat_activity; when they are gone, run this again.",
+                code="orphans",
+            )
         time.sleep(0.1)
 
 

@@ -29,6 +29,8 @@ OLDEST_SERVER = 130000
 # How long a pooler may take to find a server for a waiting client.
 _POOL_SECONDS = 1.0
 
+_CLIENT_CHECK = "client_connection_check_interval = '2s'"
+
 # A message to the server stays near this size, in bytes, however large the file is.
 MESSAGE_BYTES = 256 * 1024
 
@@ -93,6 +95,7 @@ class Session:
         self._pgconn = connection.pgconn
         self.pid: int = self._pgconn.backend_pid
         self.server_version: int = connection.info.server_version
+        self._checks_client: bool | None = None
 
     def query(self, sql: str, *params: Any) -> list[tuple[Any, ...]]:
         """Run one of the engine's own statements and return its rows (none for a command)."""
@@ -136,6 +139,30 @@ class Session:
             except psycopg.OperationalError:
                 return False
         return bool(self._pgconn.status == pq.ConnStatus.OK)
+
+    def limits(self, command: str, lock: float, statement: float) -> list[Piece]:
+        """``SET`` or ``SET LOCAL`` of the session's limits, in seconds; 0 is none.
+
+        The server is also told to look after its client while it works, so that it notices a killed runner in the
+        middle of a long statement instead of finishing that for nobody.
+        """
+        return [
+            Piece(f"{command} lock_timeout = '{round(lock * 1000)}ms'".encode()),
+            Piece(f"{command} statement_timeout = '{round(statement * 1000)}ms'".encode()),
+            *([Piece(f"{command} {_CLIENT_CHECK}".encode())] if self._can_check_client() else []),
+        ]
+
+    def _can_check_client(self) -> bool:
+        """From PostgreSQL 14 on, and not on every operating system the server may run on: trying is the only way."""
+        if self._checks_client is None:
+            try:
+                self.query(f"SET {_CLIENT_CHECK}")
+                self._checks_client = True
+            except SqlError as error:
+                if error.lost:
+                    raise
+                self._checks_client = False
+        return self._checks_client
 
     def send(self, command: bytes) -> None:
         """Send a command without waiting for its answer, for which ``answered`` asks."""
@@ -264,21 +291,6 @@ class Outbox:
         """Send what is queued, and ``last`` with it; returns the last row, as ``Session.run`` does."""
         pieces, self._pieces, self._size = [*self._pieces, *last], [], 0
         return self._session.run(pieces)
-
-
-def timeouts(command: str, lock: float, statement: float, server_version: int) -> list[Piece]:
-    """``SET`` or ``SET LOCAL`` of the session's limits, in seconds; 0 is none.
-
-    client_connection_check_interval (PostgreSQL 14+) makes the server notice a killed runner in the
-    middle of a long statement, instead of finishing it for nobody.
-    """
-    pieces = [
-        Piece(f"{command} lock_timeout = '{round(lock * 1000)}ms'".encode()),
-        Piece(f"{command} statement_timeout = '{round(statement * 1000)}ms'".encode()),
-    ]
-    if server_version >= 140000:
-        pieces.append(Piece(f"{command} client_connection_check_interval = '2s'".encode()))
-    return pieces
 
 
 def connect(login: Login, application_name: str) -> Session:

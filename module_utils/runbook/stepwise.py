@@ -19,7 +19,7 @@ from ansible.module_utils.runbook.contention import LockWait
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.ledger import TABLE, Progress
 from ansible.module_utils.runbook.piece import Piece
-from ansible.module_utils.runbook.session import Outbox, timeouts
+from ansible.module_utils.runbook.session import Outbox
 from ansible.module_utils.runbook.statement import (
     Cursor,
     concurrent_statement,
@@ -106,7 +106,7 @@ class Stepwise:
         settings = self._runner.settings
         lock, statement_ms = self._lock_limit(), self._task.statement_timeout_ms
         statement = settings.statement_timeout if statement_ms is None else statement_ms / 1000
-        self._session.run(timeouts("SET", lock, statement, self._session.server_version))
+        self._session.run(self._session.limits("SET", lock, statement))
 
     def _refuse_edited(self, number: int) -> None:
         if self._progress is not None and self._done and self._checksum != self._progress.checksum:
@@ -180,7 +180,7 @@ class Stepwise:
         def work() -> None:
             concurrent = ConcurrentWork(self._session, piece, again, before)
             self._session.run([Piece(b"BEGIN"), *AS_RUNNER, *self._start_note(number, concurrent.before), _COMMIT])
-            self._session.run(timeouts("SET", limit, settings.concurrent_timeout, self._session.server_version))
+            self._session.run(self._session.limits("SET", limit, settings.concurrent_timeout))
             concurrent.run()
 
         self._waits += self._runner.attempts(work, self._task, keep_session=True, watch_limit=limit, most=most)

@@ -270,7 +270,17 @@ def install_dbmate(folder: Path) -> Path | None:
         say("(a) dbmate cannot be had: npm is not installed. It is left out.")
         return None
     folder.mkdir()
-    command = [npm, "install", "--prefix", str(folder), "--no-save", "--no-audit", "--no-fund", "--fetch-retries=0", DBMATE]
+    command = [
+        npm,
+        "install",
+        "--prefix",
+        str(folder),
+        "--no-save",
+        "--no-audit",
+        "--no-fund",
+        "--fetch-retries=0",
+        DBMATE,
+    ]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     binary = folder / "node_modules" / DBMATE / "bin" / "dbmate"
     if not os.access(binary, os.X_OK):
