@@ -12,6 +12,7 @@ description:
   - Reads the ledger O(schema).schema_version, and whether a migration was interrupted.
   - Everything is read in one read-only transaction; nothing is created.
 author: Schema Runbook contributors
+extends_documentation_fragment: login
 attributes:
   check_mode:
     support: full
@@ -25,55 +26,6 @@ attributes:
 requirements:
   - psycopg >= 3.1 on the host that runs the module
 options:
-  login_host:
-    description: Host name or address of the server; empty for the local socket.
-    type: str
-    default: ""
-  login_unix_socket:
-    description: Directory of the server's socket; wins over O(login_host).
-    type: path
-    default: ""
-  login_port:
-    description: Port of the server.
-    type: int
-    default: 5432
-  login_user:
-    description: User to connect as.
-    type: str
-    default: cm
-  login_password:
-    description: Password of O(login_user).
-    type: str
-    default: ""
-  login_passfile:
-    description: Password file in libpq's format, an alternative to O(login_password).
-    type: path
-    default: ""
-  login_db:
-    description: Database to read.
-    type: str
-    default: cm
-  ssl_mode:
-    description: How far TLS is demanded and verified; see libpq's C(sslmode).
-    type: str
-    default: prefer
-    choices: [allow, disable, prefer, require, verify-ca, verify-full]
-  ca_cert:
-    description: File with the certificate authorities to trust.
-    type: path
-    default: ""
-  ssl_cert:
-    description: Client certificate.
-    type: path
-    default: ""
-  ssl_key:
-    description: Key of the client certificate.
-    type: path
-    default: ""
-  connect_params:
-    description: Further libpq connection keywords; they win over the options above.
-    type: dict
-    default: {}
   schema:
     description: Schema that holds the ledger.
     type: str

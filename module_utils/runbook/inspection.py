@@ -64,6 +64,7 @@ def inspect(login: Login, schema: str, digest: str, require_primary: bool) -> di
 def _read(session: Session, ledger: Ledger, digest: str) -> dict[str, Any]:
     session.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     session.query(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+    session.query("SET LOCAL TimeZone = 'UTC'")
     tables = ledger.tables(session)
     summary = ledger.summary(session, tables)
     result: dict[str, Any] = {

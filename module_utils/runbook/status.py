@@ -9,7 +9,9 @@ from pathlib import PurePath
 from typing import Any
 
 HEADINGS = ("ENVIRONMENT", "HOST", "DATABASE", "VERSION", "PENDING", "LAST RUN")
-NAMES_SHOWN = 4
+LEDGER_HEADINGS = ("VERSION", "APPLIED AT (UTC)", "DESCRIPTION")
+NAMES_SHOWN = 2
+VERSIONS_SHOWN = 5
 GAP = "  "
 
 # What a run did to migrations, and how the screen says it.
@@ -34,6 +36,7 @@ class Row:
     pending: list[str] = field(default_factory=list)
     message: str | None = None
     last_run: dict[str, Any] = field(default_factory=dict)
+    applied: list[Sequence[Any]] = field(default_factory=list)
 
     @classmethod
     def from_mapping(cls, source: Mapping[str, Any]) -> Row:
@@ -47,6 +50,7 @@ class Row:
             pending=[str(name) for name in source.get("pending") or []],
             message=source.get("error") or source.get("message"),
             last_run=dict(source.get("last_run") or {}),
+            applied=list(source.get("applied") or []),
         )
 
     def cells(self) -> Sequence[str]:
@@ -61,6 +65,16 @@ class Row:
             last_run_text(self.last_run),
         )
 
+    def ledger(self) -> Sequence[str]:
+        """Return the newest versions of the ledger as lines, newest first; the runbook's own query."""
+        if not self.applied:
+            return []
+        newest = self.applied[: -VERSIONS_SHOWN - 1 : -1]
+        cells = [(str(version), str(at)[:19], text or "") for version, text, at, *_ in newest]
+        lines = _table([LEDGER_HEADINGS, *cells])
+        more = len(self.applied) - len(newest)
+        return ["", f"{self.host}:", *lines, *([f"… and {more} earlier"] if more else [])]
+
     def notes(self) -> Sequence[str]:
         """Return what needs a sentence instead of a cell."""
         if self.message is not None:
@@ -71,13 +85,14 @@ class Row:
 
 
 def screen(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the whole screen as text: a table with aligned columns, and below it what went wrong."""
+    """Return the whole screen as text: a table of all hosts, their newest versions, and what went wrong."""
     parsed = [Row.from_mapping(row) for row in rows]
     if not parsed:
         return "No host matches."
     notes = [note for row in parsed for note in row.notes()]
     lines = _table([HEADINGS, *(row.cells() for row in parsed)])
-    return "\n".join([*lines, "", *notes] if notes else lines)
+    ledgers = [line for row in parsed for line in row.ledger()]
+    return "\n".join([*lines, *ledgers, *(["", *notes] if notes else [])])
 
 
 def pending_text(names: Sequence[str]) -> str:

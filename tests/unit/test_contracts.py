@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from itertools import pairwise
@@ -26,9 +27,13 @@ FIELDS = {"type": "str", "default": None, "choices": None, "required": False, "e
 
 
 def documentation(module: str) -> dict[str, Any]:
-    """What a module's DOCUMENTATION says."""
+    """What a module's DOCUMENTATION says, with the fragment it extends."""
     parsed = yaml.safe_load(importlib.import_module(module).DOCUMENTATION)
     assert isinstance(parsed, dict)
+    fragment = parsed.get("extends_documentation_fragment")
+    if fragment:
+        shared = runpy.run_path(str(ROOT / f"plugins/doc_fragments/{fragment}.py"))["ModuleDocFragment"]
+        parsed["options"] = {**yaml.safe_load(shared.DOCUMENTATION)["options"], **parsed["options"]}
     return parsed
 
 

@@ -28,16 +28,16 @@ def test_screen() -> None:
         row(environment="production", host="cm-production", version=None, latest=4, pending=FILES, last_run={}),
     ]
     assert status.screen(rows).splitlines() == [
-        "ENVIRONMENT  HOST           DATABASE  VERSION  PENDING                                         LAST RUN",
-        "staging      cm-staging     cm        4        none                                            "
+        "ENVIRONMENT  HOST           DATABASE  VERSION  PENDING                                 LAST RUN",
+        "staging      cm-staging     cm        4        none                                    "
         "migrate succeeded 2026-11-22 14:15:30Z, 0.4 s, 4 applied",
-        "production   cm-production  cm        none     4 (001_a.sql, 002_b.sql, 003_c.sql, 004_d.sql)  never",
+        "production   cm-production  cm        none     4 (001_a.sql, 002_b.sql, … and 2 more)  never",
     ]
 
 
 def test_long_lists_are_shortened() -> None:
     names = [f"db/init/{number:03d}_x.sql" for number in range(1, 400)]
-    assert status.pending_text(names) == "399 (001_x.sql, 002_x.sql, 003_x.sql, 004_x.sql, … and 395 more)"
+    assert status.pending_text(names) == "399 (001_x.sql, 002_x.sql, … and 397 more)"
 
 
 def test_a_database_that_cannot_be_read() -> None:
@@ -66,3 +66,14 @@ def test_summary_counts_over_all_hosts() -> None:
     assert (summary["applied"], summary["adopted"], summary["rolled_back"]) == (3, 1, 0)
     assert "controller" not in summary
     assert status.summary(None) == {}
+
+
+def test_the_newest_versions_of_the_ledger_are_shown_under_the_table() -> None:
+    applied = [[number, f"step {number}", "2026-11-22 14:15:30.1+00", f"{number}_x.sql", "…"] for number in range(1, 8)]
+    lines = status.screen([row(applied=applied)]).splitlines()
+    assert lines[3:] == [
+        f"{row()['host']}:",
+        "VERSION  APPLIED AT (UTC)     DESCRIPTION",
+        *(f"{number}        2026-11-22 14:15:30  step {number}" for number in (7, 6, 5, 4, 3)),
+        "… and 2 earlier",
+    ]
