@@ -3,8 +3,8 @@
 
 The target reads it front to back, one statement at a time, so that its memory depends on the
 largest statement and not on the size or number of files. Layout: one JSON line about the run,
-then for each task one JSON line, followed by its statements; a statement is a JSON line with
-lengths, then its bytes.
+then for each task one JSON line with the length of what follows, its statements; a statement is a
+JSON line with lengths, then its bytes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import IO, Any
 from ansible.module_utils.runbook.ledger import Entry
 from ansible.module_utils.runbook.migration import Prepared
 from ansible.module_utils.runbook.piece import Piece
+from ansible.module_utils.runbook.script import Statement
 
 _CHUNK = 256 * 1024
 
@@ -117,10 +118,9 @@ class BundleReader:
         for _ in range(self._count):
             self._file.seek(position)
             fields = json.loads(self._file.readline())
-            task = Task(**{**fields, "entry": Entry(**fields["entry"])})
             place = self._file.tell()
-            position = self._skip(place, task.statements)
-            yield task, place
+            position = place + fields.pop("length")
+            yield Task(**{**fields, "entry": Entry(**fields["entry"])}), place
 
     def statements(self, task: Task, place: int) -> Iterator[Shipped]:
         """The statements of a task, one at a time."""
@@ -133,27 +133,20 @@ class BundleReader:
             data = None if data_size is None else CopyData(self._file, self._file.tell(), data_size)
             yield Shipped(Piece(text, line, name), data)
 
-    def _skip(self, position: int, statements: int) -> int:
-        for _ in range(statements):
-            self._file.seek(position)
-            _line, _name, size, data_size = json.loads(self._file.readline())
-            position = self._file.tell() + size + (data_size or 0)
-        return position
-
 
 def write_bundle(file: IO[bytes], order: Order, tasks: Sequence[tuple[Task, Prepared]]) -> None:
     """Write a bundle (on the controller)."""
-    _write_line(file, {**asdict(order), "tasks": len(tasks)})
+    file.write(_line({**asdict(order), "tasks": len(tasks)}))
     for task, prepared in tasks:
-        _write_line(file, asdict(task))
-        for statement in prepared.script.statements:
-            data = statement.data
-            _write_line(
-                file, [statement.line, statement.file, len(statement.text), None if data is None else len(data)]
-            )
-            file.write(statement.text)
-            file.write(data or b"")
+        parts = [part for statement in prepared.script.statements for part in _parts(statement)]
+        file.write(_line({**asdict(task), "length": sum(map(len, parts))}))
+        file.writelines(parts)
 
 
-def _write_line(file: IO[bytes], value: Any) -> None:
-    file.write(json.dumps(value).encode() + b"\n")
+def _parts(statement: Statement) -> tuple[bytes, bytes, bytes]:
+    text, data = statement.text, statement.data
+    return _line([statement.line, statement.file, len(text), None if data is None else len(data)]), text, data or b""
+
+
+def _line(value: Any) -> bytes:
+    return json.dumps(value).encode() + b"\n"

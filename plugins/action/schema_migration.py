@@ -133,7 +133,7 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
         result.update(answer)
         if not stale:
             result.update(presentation.left(plan, answer))
-        if not answer["changed"]:
+        if not answer.get("changed"):  # a module that died says nothing at all
             result["version"] = plan.previous_version
         if not stale and not answer.get("failed"):
             result["msg"] = presentation.done(answer)
