@@ -443,7 +443,7 @@ def main() -> None:
         shape = f"PostgreSQL {ready.server.version}, Python {sys.version.split()[0]}, {os.cpu_count()} cores"
         say(f"Benchmarks on {shape}; this takes a few minutes.")
         if "a" in given.only:
-            figures += small_files(ready, rounds=1 if given.quick else 4)
+            figures += small_files(ready, rounds=1 if given.quick else 6)
         if "b" in given.only:
             figures += nothing_to_do(ready, rounds=2 if given.quick else 7)
         if "c" in given.only:
