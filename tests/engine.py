@@ -41,7 +41,7 @@ def login(database: Any) -> Login:
 def plan(database: Any, directory: Path, **given: Any) -> tuple[Plan, Order, list[Any]]:
     """The plan for a folder of migrations, and what would be shipped; raises ``RunbookError`` as the plan does."""
     params = options(directory=str(directory), **given)
-    answer = inspect(login(database), params["schema"], "", require_primary=True)
+    answer = inspect(login(database), params["schema"], limit=0, require_primary=True)
     state = from_result(answer["ledger"])
     made = make_plan(read_folder(directory), state, presentation.wanted(params))
     version = answer["server_version"]

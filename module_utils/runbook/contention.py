@@ -16,11 +16,13 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from ansible.module_utils.runbook.session import Session, SqlError
-
-LOCK_NOT_AVAILABLE = "55P03"
-DEADLOCK_DETECTED = "40P01"
-QUERY_CANCELED = "57014"
+from ansible.module_utils.runbook.session import (
+    DEADLOCK_DETECTED,
+    LOCK_NOT_AVAILABLE,
+    QUERY_CANCELED,
+    Session,
+    SqlError,
+)
 
 _WATCH_SECONDS = 0.05
 # Let the server's own timeout speak first where both would end the same wait.

@@ -6,11 +6,11 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.module_utils.runbook.connection import LOGIN_ARGUMENTS, Login
-from ansible.module_utils.runbook.contention import LOCK_NOT_AVAILABLE
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.explain import explain
 from ansible.module_utils.runbook.ledger import TABLE, Ledger, as_result, identifier
 from ansible.module_utils.runbook.session import (
+    LOCK_NOT_AVAILABLE,
     Session,
     SqlError,
     application_name,
@@ -22,7 +22,7 @@ from ansible.module_utils.runbook.session import (
 INFO_ARGUMENTS: dict[str, dict[str, Any]] = {
     **LOGIN_ARGUMENTS,
     "schema": {"type": "str", "default": "cm"},
-    "digest": {"type": "str", "default": ""},
+    "limit": {"type": "int", "default": 0},
     "require_primary": {"type": "bool", "default": False},
 }
 
@@ -36,11 +36,11 @@ SELECT a.pid, a.usename, a.application_name, a.state
 """
 
 
-def inspect(login: Login, schema: str, digest: str, require_primary: bool) -> dict[str, Any]:
+def inspect(login: Login, schema: str, limit: int, require_primary: bool) -> dict[str, Any]:
     """Read the ledger in one read-only transaction.
 
     Parameters:
-        digest: digest of the ledger the caller expects; the rows are left out when it is right.
+        limit: leave out a ledger with more rows than this; 0 is no limit.
         require_primary: refuse servers on which nothing could be changed.
 
     Returns:
@@ -54,14 +54,14 @@ def inspect(login: Login, schema: str, digest: str, require_primary: bool) -> di
             if require_primary:
                 refuse_unusable(session, login)
                 refuse_transaction_pooling(session, login)
-            return _read(session, Ledger(schema), digest)
+            return _read(session, Ledger(schema), limit)
         except SqlError as error:
             if error.sqlstate == LOCK_NOT_AVAILABLE:
                 raise _locked(session, login, schema) from error
             raise explain(error, f"Reading the ledger of {login}", "") from error
 
 
-def _read(session: Session, ledger: Ledger, digest: str) -> dict[str, Any]:
+def _read(session: Session, ledger: Ledger, limit: int) -> dict[str, Any]:
     session.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     session.query(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
     session.query("SET LOCAL TimeZone = 'UTC'")
@@ -70,11 +70,12 @@ def _read(session: Session, ledger: Ledger, digest: str) -> dict[str, Any]:
     result: dict[str, Any] = {
         "version": summary.version,
         "count": summary.count,
-        "current": summary.digest == digest and not summary.interrupted,
+        "digest": summary.digest,
+        "interrupted": summary.interrupted,
         "server_version": session.server_version,
         "in_recovery": summary.in_recovery,
     }
-    if not result["current"]:
+    if not limit or summary.count <= limit:
         result["ledger"] = as_result(ledger.state(session, tables))
     session.query("ROLLBACK")
     return result

@@ -25,6 +25,11 @@ from ansible.module_utils.runbook.piece import Piece
 APPLICATION_PREFIX = "schema-runbook"
 OLDEST_SERVER = 130000
 
+# SQLSTATEs (PostgreSQL documentation, Appendix A)
+LOCK_NOT_AVAILABLE = "55P03"
+DEADLOCK_DETECTED = "40P01"
+QUERY_CANCELED = "57014"
+
 # How long a pooler may take to find a server for a waiting client.
 _POOL_SECONDS = 1.0
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import getpass
 import socket
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ from ansible.module_utils.runbook.project import project_directory
 # Another run may finish between our look at the ledger and our run lock: then the plan is made again.
 PLANS = 3
 
+# A ledger of so many rows comes with the first look; a longer one is fetched only when the files differ from it.
+SHORT_LEDGER = 1000
+
 
 class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no type information
     """One look at the ledger; a second module call only when there is something to do."""
@@ -48,11 +52,16 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
 
     def _migrate(self, params: dict[str, Any], task_vars: dict[str, Any], result: dict[str, Any]) -> None:
         wanted = presentation.wanted(params)
-        folder = read_folder(Path(params["directory"]))
         for _ in range(PLANS):
-            state = self._look(params, folder, wanted, task_vars, result)
-            if state is None:
+            folder, answer = self._look(params, task_vars)
+            if answer.get("failed"):
+                result.update(answer)
                 return
+            result["server_version"] = answer["server_version"]
+            if answer["digest"] == _expected_digest(folder, wanted) and not answer["interrupted"]:
+                result.update(presentation.predicted(Plan(answer["version"], answer["version"])))
+                return
+            state = from_result(answer["ledger"] if "ledger" in answer else self._whole_ledger(params, task_vars))
             plan = make_plan(folder, state, wanted)
             result.update(presentation.predicted(plan))
             if not plan.changes:
@@ -71,28 +80,23 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
             code="busy",
         )
 
-    def _look(
-        self, params: dict[str, Any], folder: Folder, wanted: Wanted, task_vars: dict[str, Any], result: dict[str, Any]
-    ) -> State | None:
-        """The ledger; None when it is known to need nothing, or could not be read."""
-        answer = self._call(
-            "schema_info",
-            {
-                **{name: params[name] for name in LOGIN_ARGUMENTS},
-                "schema": params["schema"],
-                "digest": _expected_digest(folder, wanted),
-                "require_primary": True,
-            },
-            task_vars,
-        )
+    def _look(self, params: dict[str, Any], task_vars: dict[str, Any]) -> tuple[Folder, dict[str, Any]]:
+        """Read the files here while the module reads the ledger there."""
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            folder = reader.submit(read_folder, Path(params["directory"]))
+            answer = self._inspect(params, SHORT_LEDGER, task_vars)
+            return folder.result(), answer
+
+    def _whole_ledger(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        answer = self._inspect(params, 0, task_vars)
         if answer.get("failed"):
-            result.update(answer)
-            return None
-        result["server_version"] = answer["server_version"]
-        if answer["current"]:
-            result.update(presentation.predicted(Plan(answer["version"], answer["version"])))
-            return None
-        return from_result(answer["ledger"])
+            raise RunbookError(answer["msg"], answer.get("code", "connection"))
+        return dict(answer["ledger"])
+
+    def _inspect(self, params: dict[str, Any], limit: int, task_vars: dict[str, Any]) -> dict[str, Any]:
+        login = {name: params[name] for name in LOGIN_ARGUMENTS}
+        arguments = {**login, "schema": params["schema"], "limit": limit, "require_primary": True}
+        return self._call("schema_info", arguments, task_vars)
 
     def _prepare(
         self, plan: Plan, folder: Folder, params: dict[str, Any], result: dict[str, Any]
