@@ -60,8 +60,10 @@ lock: setup ## Bring requirements.lock up to date
 
 # A server of root's may live outside this directory, so the module that knows where has to remove it.
 clean: ## Remove the embedded servers with their data, the run records, .venv and the caches
-	@[ ! -x "$(VENV)/bin/ansible" ] || $(RUN) ansible all -m embedded_server \
+	@if "$(VENV)/bin/ansible" --version > /dev/null 2>&1; then $(RUN) ansible all -m embedded_server \
 		-a "home='$(CURDIR)/.embedded/{{ inventory_hostname }}' state=absent" \
-		-e ansible_connection=local -e "ansible_python_interpreter='$(VENV)/bin/python'"
+		-e ansible_connection=local -e "ansible_python_interpreter='$(VENV)/bin/python'"; \
+	elif [ -e .embedded ]; then \
+		echo "There are embedded servers in .embedded, and .venv, which is needed to stop them, does not work: run make setup first." >&2; exit 1; fi
 	@rm -rf .venv .embedded .runs .ansible .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +

@@ -8,8 +8,6 @@ sbdchd/squawk#1230). Here such a rest is dropped before and after, and done mean
 
 from __future__ import annotations
 
-import contextlib
-
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.piece import Piece
 from ansible.module_utils.runbook.session import Session, SqlError
@@ -48,6 +46,9 @@ class ConcurrentWork:
     Parameters:
         before: oids noted by ``indexes_before`` when the statement was first started.
         again: whether it was started by an earlier run that did not live to see its end.
+
+    Attributes:
+        left_rests: whether something is left of a failed attempt, for the next run to drop.
     """
 
     def __init__(self, session: Session, piece: Piece, again: bool, before: tuple[int, ...]) -> None:
@@ -56,6 +57,7 @@ class ConcurrentWork:
         self._again = again
         self._statement: ConcurrentStatement | None = concurrent_statement(piece.text)
         self.before = before if again else self._indexes_before()
+        self.left_rests = False
 
     def run(self) -> None:
         """Run the statement, cleaning up before and after.
@@ -73,9 +75,10 @@ class ConcurrentWork:
             if error.lost:
                 raise
             if not self._settled(error):
-                # What keeps the index from being built can keep its rest from being dropped: then the next run does it.
-                with contextlib.suppress(SqlError):
+                try:
                     self._drop_rests()
+                except SqlError:  # what keeps the index from being built can keep its rest from being dropped
+                    self.left_rests = True
                 raise
         self._refuse_invalid()
 

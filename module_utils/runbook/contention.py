@@ -120,9 +120,9 @@ class LockWatch:
     The thread ticks by itself and looks at a shared note, so that the fast path pays nothing.
     """
 
-    def __init__(self, observer: Session, worker_pid: int, show_queries: bool) -> None:
+    def __init__(self, observer: Session, worker: Session, show_queries: bool) -> None:
         self._observer = observer
-        self._worker_pid = worker_pid
+        self._worker = worker
         self._show_queries = show_queries
         self._mutex = threading.Lock()
         self._attempt: _Attempt | None = None
@@ -134,6 +134,12 @@ class LockWatch:
         """An attempt starts that may wait for locks for at most ``limit`` seconds in all (0: no limit)."""
         with self._mutex:
             self._attempt = _Attempt(time.monotonic(), limit)
+
+    def allow(self, limit: float) -> None:
+        """From here on, the attempt may wait for so many seconds in all."""
+        with self._mutex:
+            if self._attempt is not None:
+                self._attempt.limit = limit
 
     def end(self) -> _Attempt:
         """The attempt is over; returns what was seen."""
@@ -158,13 +164,13 @@ class LockWatch:
                         return  # the observer's session is gone: the run lock went with it and its owner will say so
 
     def _look(self, attempt: _Attempt) -> None:
-        rows = self._observer.query(_BLOCKERS, self._worker_pid)
+        rows = self._observer.query(_BLOCKERS, self._worker.pid)
         now = time.monotonic()
         if not rows:
             if not self._waits():
                 attempt.waiting_since = None
                 return
-            rows = self._observer.query(_PREPARED, self._worker_pid)
+            rows = self._observer.query(_PREPARED, self._worker.pid)
         if rows:
             attempt.blockers = tuple(self._blocker(row) for row in rows)
         if attempt.waiting_since is not None:
@@ -173,13 +179,13 @@ class LockWatch:
         if attempt.limit and attempt.waited >= attempt.limit + _GRACE_SECONDS:
             # At every look while it still waits: a file can catch a cancellation and wait again.
             attempt.cancelled = True
-            self._observer.query("SELECT pg_catalog.pg_cancel_backend(%s)", self._worker_pid)
+            self._observer.query("SELECT pg_catalog.pg_cancel_backend(%s)", self._worker.pid)
 
     def _waits(self) -> bool:
         """Whether the worker waits for a lock nobody in pg_stat_activity holds: a prepared transaction does that."""
         return bool(
             self._observer.query(
-                "SELECT 1 FROM pg_catalog.pg_locks WHERE pid = %s AND NOT granted LIMIT 1", self._worker_pid
+                "SELECT 1 FROM pg_catalog.pg_locks WHERE pid = %s AND NOT granted LIMIT 1", self._worker.pid
             )
         )
 

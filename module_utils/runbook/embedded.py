@@ -166,6 +166,9 @@ def _reason_to_start(server: Server, wanted: Wanted) -> str | None:
     _refuse_other_user(server, wanted)
     if not server.running:
         return f"The server in {server.home} was not running."
+    program = _outdated_program(server.data)
+    if program is not None:
+        return f"The server in {server.home} runs from {program}, which is not the installed package any more."
     if wanted.port not in (0, server.port):
         return f"The server in {server.home} listened on port {server.port}, not on {wanted.port}."
     if wanted.database not in _known_databases(server.data):
@@ -225,7 +228,8 @@ def _bring_up(server: Server, wanted: Wanted) -> None:
     if not server.data.is_dir():
         _initialise(server, wanted, account, binaries)
     _refuse_other_major(server.data, binaries)
-    if server.running and wanted.port not in (0, server.port):
+    moves = wanted.port not in (0, server.port)
+    if server.running and (moves or _outdated_program(server.data) is not None):
         _stop_postmaster(server.data, account, binaries)
     _settle(server.data)
     if _read_postmaster(server.data) is None:
@@ -430,6 +434,23 @@ def _read_postmaster(data: Path) -> Postmaster | None:
     return Postmaster(pid, int(lines[3] or 0), lines[7].strip())
 
 
+def _outdated_program(data: Path) -> str | None:
+    """Return the program of a running server unless it is the one that we would start.
+
+    A server goes on when its package is replaced, but then fails at the first library it has not loaded yet.
+    """
+    process = _read_postmaster(data)
+    try:
+        link = os.readlink(f"/proc/{process.pid}/exe") if process else ""
+    except OSError:  # another account's, or gone
+        return None
+    program = link.removesuffix(" (deleted)")
+    # Another name is that of an emulator, which says nothing.
+    if Path(program).name != "postgres" or link == os.path.realpath(_binaries_place(_owner(data)) / "postgres"):
+        return None
+    return program
+
+
 def _pid_file_lines(data: Path) -> list[str]:
     try:
         return (data / "postmaster.pid").read_text().splitlines()
@@ -630,11 +651,19 @@ def _nearest_existing(path: Path) -> Path:
 
 def find_binaries(account: Account) -> Path:
     """Return the folder with initdb, pg_ctl and psql, in a place the server's account can reach."""
+    binaries = _binaries_place(account)
+    if not binaries.is_dir():
+        _copy_package(_find_package())
+    return binaries
+
+
+def _binaries_place(account: Account) -> Path:
+    """Say where the binaries are, or will be once the package was copied."""
     package = _find_package()
     binaries = package / "pginstall" / "bin"
     if account.may_enter(binaries):
         return binaries
-    return _copy_package(package) / "pginstall" / "bin"
+    return _copy_of(package) / package.name / "pginstall" / "bin"
 
 
 def _find_package() -> Path:
@@ -650,9 +679,13 @@ def _find_package() -> Path:
     return Path(spec.origin).parent
 
 
-def _copy_package(package: Path) -> Path:
+def _copy_of(package: Path) -> Path:
+    return STATE / f"pginstall-{_package_version(package)}"
+
+
+def _copy_package(package: Path) -> None:
     """Copy the binaries to where every account can run them, once per version of the package."""
-    target = STATE / f"pginstall-{_package_version(package)}"
+    target = _copy_of(package)
     if not target.is_dir():
         _make_directory(STATE)
         partial = Path(tempfile.mkdtemp(prefix=".pginstall-", dir=STATE))
@@ -668,7 +701,6 @@ def _copy_package(package: Path) -> Path:
             if not target.is_dir():
                 raise
             shutil.rmtree(partial)  # somebody else was faster with the same copy
-    return target / package.name
 
 
 def _package_version(package: Path) -> str:

@@ -3,8 +3,15 @@
 
 from __future__ import annotations
 
+import re
+
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.session import SqlError
+from ansible.module_utils.runbook.statement import redact_passwords
+
+# PL/pgSQL quotes the statement it ran, inside double quotes.
+_PASSWORD = re.compile(r"(\bpassword\s+)e?'(?:[^']|'')*'", re.IGNORECASE)
+_HIDDEN = r"\1'***'"
 
 # By SQLSTATE (PostgreSQL documentation, Appendix A).
 _ADVICE = {
@@ -15,8 +22,9 @@ _ADVICE = {
     'or put "-- transaction: none" in the first line of this one.',
     "55006": "Statements before this one left work for the end of the transaction, such as deferred constraint checks: "
     'split the file in two, or put "-- transaction: none" in its first line.',
-    "57014": "It was cancelled, most likely by statement_timeout: "
-    'allow more with "-- statement_timeout: 30min" in the first lines of the file.',
+    "57014": "It was cancelled, most likely by a time limit: allow more with "
+    '"-- statement_timeout: 30min" in the first lines of the file, '
+    "outside a transaction with migrate_concurrent_timeout.",
     "40001": "A concurrent transaction changed the same rows: run it again, or when the application is quiet.",
     "53100": "The disk of the server is full: free space there and run it again.",
     "42501": "The user of the run lacks a privilege: grant it, or connect as the owner (db_user).",
@@ -49,8 +57,9 @@ def explain(error: SqlError, what: str, kept: str) -> RunbookError:
         _ADVICE.get(error.sqlstate, ""),
         kept,
     ]
+    text = " ".join(sentence.rstrip(".") + "." for sentence in said if sentence)
     return RunbookError(
-        f"{where}: " + " ".join(sentence.rstrip(".") + "." for sentence in said if sentence),
+        f"{where}: {redact_passwords(_PASSWORD.sub(_HIDDEN, text))}",
         code="sql",
         file=file,
         line=error.line or None,

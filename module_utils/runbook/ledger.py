@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,7 @@ class Progress:
     Attributes:
         done: number of its statements that are complete.
         started: number of the statement that was begun last; equal to ``done`` when none is open.
+        starting: digest of the statements up to that one.
         before: oids of the indexes that were there when that statement began (see ``concurrent``).
         checksum: digest of the statements that are complete: only the rest may be edited.
     """
@@ -69,6 +70,7 @@ class Progress:
     started: int
     before: tuple[int, ...]
     rollback: bool
+    starting: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,10 @@ class State:
         return max((row.version for row in self.rows), default=None)
 
     def digest(self) -> str:
-        """The same digest that ``Ledger.summary`` computes in the database."""
-        return digest((row.version, row.checksum, row.name) for row in self.rows)
+        """Digest of everything a plan depends on: the rows, and what is under way."""
+        rows = digest((row.version, row.checksum, row.name) for row in self.rows)
+        begun = self.progress
+        return f"{rows} {begun.version} {begun.done} {begun.rollback}" if begun else rows
 
 
 @dataclass(frozen=True)
@@ -257,12 +261,12 @@ class Ledger:
 
     def _read_progress(self, session: Session) -> Progress | None:
         rows = session.query(
-            f"SELECT version, name, checksum, done, started, before::bigint[], rollback FROM {self._progress}"
+            f"SELECT version, name, checksum, done, started, before::bigint[], rollback, starting FROM {self._progress}"
         )
         if not rows:
             return None
-        version, name, checksum, done, started, before, rollback = rows[0]
-        return Progress(version, name, checksum, done, started, tuple(before), rollback)
+        version, name, checksum, done, started, before, rollback, starting = rows[0]
+        return Progress(version, name, checksum, done, started, tuple(before), rollback, starting)
 
     # ---- writing
 
@@ -294,7 +298,7 @@ class Ledger:
                 f"CREATE TABLE {self._progress} (version bigint PRIMARY KEY, "
                 "name text NOT NULL, checksum text NOT NULL, "
                 "done integer NOT NULL, started integer NOT NULL, before oid[] NOT NULL DEFAULT '{}', "
-                "rollback boolean NOT NULL DEFAULT false, "
+                "rollback boolean NOT NULL DEFAULT false, starting text NOT NULL DEFAULT '', "
                 "since timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp())"
             )
         return [Piece(statement.encode()) for statement in statements]
@@ -359,17 +363,40 @@ class Ledger:
             ).encode()
         )
 
-    def strangers(self, known: Iterable[int]) -> Piece:
-        """Ask for a row that appeared without a checksum, if there is one, and for the number of rows in all.
+    def strangers(self, version: int, own: Mapping[int, str]) -> Piece:
+        """Ask for a row that this transaction wrote although it may not, and for the number of rows of other versions.
+
+        A row was written here when its xmin is not older than the transaction (subtransactions have younger ones).
 
         Parameters:
-            known: versions that had no checksum before (rows waiting to be adopted).
+            version: the version at work.
+            own: checksums of the versions that this transaction has recorded before.
         """
-        versions = ",".join(str(version) for version in known)
+        here = "pg_catalog.age(xmin) <= pg_catalog.age(pg_catalog.pg_current_xact_id()::xid)"
+        recorded = ",".join(f"{number}:{checksum}" for number, checksum in own.items())
+        # A ledger that this transaction has not recorded anything in may not have the column yet.
+        known = f"version::text || ':' || checksum = ANY ('{{{recorded}}}'::text[])" if own else "false"
         return Piece(
-            "SELECT min(version::bigint) FILTER (WHERE checksum IS NULL "
-            f"AND version <> ALL ('{{{versions}}}'::bigint[])), count(*) FROM {self._table}".encode()
+            f"SELECT min(version::bigint) FILTER (WHERE {here} AND NOT {known}), count(*) "
+            f"FROM {self._table} WHERE version <> {version}".encode()
         )
+
+    def set_aside(self) -> list[Piece]:
+        """Take our own tables out of the schema for the script that undoes everything: it may drop the schema."""
+        return [
+            Piece(f"CREATE TEMPORARY TABLE {HISTORY}_aside AS TABLE {self._history}".encode()),
+            Piece(f"DROP TABLE {self._history}, {self._progress}".encode()),
+        ]
+
+    def bring_back(self) -> list[Piece]:
+        """Put the history back where ``ensure`` has made its table anew."""
+        sequence = f"pg_catalog.pg_get_serial_sequence({literal(self._history)}, 'id')"
+        return [
+            Piece(
+                f"INSERT INTO {self._history} OVERRIDING SYSTEM VALUE SELECT * FROM pg_temp.{HISTORY}_aside".encode()
+            ),
+            Piece(f"SELECT pg_catalog.setval({sequence}, max(id)) FROM {self._history}".encode()),
+        ]
 
     # ---- progress of files that cannot run in one transaction
 
@@ -382,12 +409,19 @@ class Ledger:
             ).encode()
         )
 
-    def start_statement(self, version: int, number: int, before: Iterable[int]) -> Piece:
+    def start_statement(self, version: int, number: int, starting: str, before: Iterable[int]) -> Piece:
         """Note which statement is about to run, and the indexes that are there before it."""
         oids = ",".join(str(oid) for oid in before)
         return Piece(
-            f"UPDATE {self._progress} SET started = {number}, before = '{{{oids}}}' WHERE version = {version}".encode()
+            (
+                f"UPDATE {self._progress} SET started = {number}, starting = {literal(starting)}, "
+                f"before = '{{{oids}}}' WHERE version = {version}"
+            ).encode()
         )
+
+    def refused_statement(self, version: int) -> Piece:
+        """Note that the statement that was started did nothing: the server refused it."""
+        return Piece(f"UPDATE {self._progress} SET started = done WHERE version = {version}".encode())
 
     def finish_statement(self, version: int, number: int, checksum: str) -> Piece:
         """Note that the statements up to ``number`` are complete."""

@@ -195,7 +195,8 @@ def _refuse_out_of_order(pending: Sequence[Migration], state: State, wanted: Wan
         raise RunbookError(
             f"{_names(migration.name for migration in late)} came after version {current} was applied. "
             "Give it the next free number, so that every database runs the files in the same order. "
-            "If the order does not matter here, say -e '{\"migrate_allow_out_of_order\": true}'.",
+            "If the order does not matter here, say -e '{\"migrate_allow_out_of_order\": true}'. "
+            "If the database has them already, record that with baseline.yml.",
             code="out-of-order",
             versions=[migration.version for migration in late],
         )
@@ -206,10 +207,12 @@ def _interrupted_first(pending: list[Migration], progress: Progress | None) -> l
     if progress is None:
         return pending
     begun = [migration for migration in pending if migration.version == progress.version]
-    if pending and not begun:
+    if not begun:
         raise RunbookError(
             f"{progress.name} was interrupted after statement {progress.done} and is not among the files to apply. "
-            "Bring the file back (its next run goes on where it stopped), or name a version that includes it.",
+            "Bring the file back (its next run goes on where it stopped), or name a version that includes it. "
+            "If what it did has been undone by hand, forget it: "
+            "DELETE FROM schema_version_progress in the ledger's schema.",
             code="interrupted",
             version=progress.version,
         )

@@ -7,6 +7,7 @@ recorded or neither. A file that cannot run in one transaction is left to ``step
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -24,6 +25,9 @@ from ansible.module_utils.runbook.stepwise import AS_RUNNER, Stepwise
 
 _BEGIN = Piece(b"BEGIN")
 _COMMIT = Piece(b"COMMIT")
+
+# ALTER DATABASE and ALTER ROLE … SET
+_SETS_DEFAULTS = re.compile(rb"\balter\s+(?:database|role|user)\b", re.IGNORECASE)
 # Between files that share a transaction: what DISCARD ALL does, which cannot run inside one.
 _RESET = tuple(
     Piece(command)
@@ -79,15 +83,19 @@ class Outcome:
     adopted: list[Entry] = field(default_factory=list)
     baselined: list[Entry] = field(default_factory=list)
     version: int | None = None
+    begun: bool = False
 
     @property
     def changed(self) -> bool:
         """Whether the database is not what it was."""
-        return bool(self.applied or self.rolled_back or self.repaired or self.adopted or self.baselined)
+        done = self.applied or self.rolled_back or self.repaired or self.adopted or self.baselined
+        return bool(done) or self.begun
 
     def as_result(self) -> dict[str, Any]:
         """JSON-serialisable form for module results."""
-        return asdict(self)
+        result = asdict(self)
+        del result["begun"]
+        return result
 
 
 class Stale(Exception):
@@ -115,12 +123,12 @@ class Runner:
         self._state = State(())
         self._recorded: set[int] = set()
         self._look_again = False
-        self._unrecorded: set[int] = set()
-        self._open: set[int] = set()
+        self._renew = False
+        self._open: dict[int, str] = {}
         self._at: Task | None = None
         self._path: str | None = None
         self._lock_timeout = settings.locks.first
-        self._watch = LockWatch(lock.session, session.pid, settings.show_blocking_queries)
+        self._watch = LockWatch(lock.session, session, settings.show_blocking_queries)
 
     def run(self, bundle: BundleReader) -> Outcome:
         """Carry out the whole bundle.
@@ -151,7 +159,6 @@ class Runner:
         self.attempts(work, None)
         self._path = self.ledger.path_without(self.session)
         self._recorded = {row.version for row in self._state.rows}
-        self._unrecorded = {row.version for row in self._state.rows if row.checksum is None}
         self.outcome.version = self._state.version
 
     def _mark(self, bundle: BundleReader) -> None:
@@ -175,7 +182,6 @@ class Runner:
         self.look_at_tables()
         self.outcome.repaired, self.outcome.adopted = list(order.repair), list(order.adopt)
         self.outcome.baselined = list(order.baseline)
-        self._unrecorded.difference_update(versions)
         self._recorded.update(versions)
         self._reached(entry.version for entry in order.baseline)
 
@@ -207,10 +213,19 @@ class Runner:
             self._state = replace(self._state, progress=None)
         for (finished, _), result in zip(group, done):
             self._finished(finished, result)
-        self.session.run([Piece(b"DISCARD ALL")])
+        self._leave_nothing()
         if self._look_again:
             self._look_again = False
             self.look_at_tables()
+
+    def _leave_nothing(self) -> None:
+        """Each file finds the session that psql would give it."""
+        if self._renew:
+            self._renew = False
+            self.session.renew()
+            self._path = self.ledger.path_without(self.session)
+        else:
+            self.session.run([Piece(b"DISCARD ALL")])
 
     def _in_one_transaction(self, bundle: BundleReader, group: Sequence[tuple[Task, int]]) -> list[Done]:
         done: list[Done] = []
@@ -227,18 +242,28 @@ class Runner:
 
     def _run_file(self, bundle: BundleReader, task: Task, place: int, first: bool) -> Done:
         self._at = task
+        self._watch.allow(self._limit(task))
         started = time.monotonic()
-        begin, *limits = [*self.opening(task), *self.search_path(local=True)]
-        outbox = Outbox(self.session, [begin, *limits] if first else [*_RESET, *limits])
+        begin, lock_limit, *limits = [*self.opening(task), *self.search_path(local=True)]
+        outbox = Outbox(self.session, [begin] if first else _RESET)
+        for piece in [lock_limit, *limits, *(self.ledger.set_aside() if self._undoes_everything(task) else [])]:
+            outbox.add(piece)
         for shipped in bundle.statements(task, place):
+            self.note_defaults(shipped.piece.text)
             if shipped.data is None:
                 outbox.add(shipped.piece)
             else:
                 outbox.send()
                 self.session.copy_in(shipped.piece, shipped.data)
+            if b"lock_timeout" in shipped.piece.text.lower():
+                outbox.add(lock_limit)  # only the directive changes how long others may have to wait
         for piece in AS_RUNNER:
             outbox.add(piece)
-        self._record(task, outbox, None if first else started)
+        if task.rollback:
+            self._record_rollback(task, outbox)
+        else:
+            self._record(task, outbox, None if first else started)
+        self._open[task.entry.version] = task.entry.checksum
         return self.result(task, started)
 
     def _record(self, task: Task, outbox: Outbox, started: float | None) -> None:
@@ -247,25 +272,42 @@ class Runner:
         Parameters:
             started: when the file began; None when the transaction began with it, so that the server knows.
         """
-        if task.rollback or not self.tables.complete:
-            # The file itself may have created, completed or dropped the ledger.
+        if not self.tables.complete:
+            # The file itself may have created or completed the ledger.
             self._look_again = True
             outbox.send()
             self.look_at_tables()
-        if task.rollback:
-            pieces = self.ledger.removed(task.entry) if self.tables.exists and self.tables.history else []
-        else:
-            missing = self.ledger.ensure(self.tables, task.entry.version)
-            self._look_again = self._look_again or bool(missing)
-            pieces = [*missing, *self.ledger.applied(task.entry, self._milliseconds(outbox, started))]
-        for piece in pieces:
+        missing = self.ledger.ensure(self.tables, task.entry.version)
+        if missing and self.tables.exists:
+            self.refuse_foreign_rows(task, outbox)  # before a wider key rewrites every row
+        for piece in [*missing, *self.ledger.applied(task.entry, self._milliseconds(outbox, started))]:
             outbox.add(piece)
-        if task.rollback:
-            outbox.send()
-        else:
+        if not missing:
             self.refuse_foreign_rows(task, outbox)
-            if missing and self.settings.one_transaction:
-                self.look_at_tables()
+            return
+        outbox.send()
+        self._look_again = True
+        if self.settings.one_transaction:
+            self.look_at_tables()
+
+    def _record_rollback(self, task: Task, outbox: Outbox) -> None:
+        """Take the ledger row away inside the open transaction, if the script left a ledger at all."""
+        set_aside = self._undoes_everything(task)
+        self._look_again = True
+        outbox.send()
+        self.look_at_tables()
+        self.refuse_foreign_rows(task, outbox)
+        if not self.tables.exists:
+            return
+        if set_aside:
+            self.session.run([*self.ledger.ensure(self.tables, task.entry.version), *self.ledger.bring_back()])
+            self.look_at_tables()
+        if self.tables.history:
+            self.session.run(self.ledger.removed(task.entry))
+
+    def _undoes_everything(self, task: Task) -> bool:
+        """Whether nothing is left after this rollback: its script may drop the schema, with nothing of ours in it."""
+        return task.rollback and self.tables.complete and self._recorded - set(self._open) == {task.entry.version}
 
     def _milliseconds(self, outbox: Outbox, started: float | None) -> int | None:
         if started is None:
@@ -314,28 +356,29 @@ class Runner:
         """Find out again which parts of the ledger exist."""
         self.tables = self.ledger.tables(self.session)
 
-    def refuse_foreign_rows(self, task: Task, outbox: Outbox, finished: bool = True) -> None:
-        """Refuse a file that recorded another version than its own, or that took rows from the ledger.
+    def note_defaults(self, text: bytes) -> None:
+        """Take note of a statement that may set defaults of a database or role: they hold from the next login on."""
+        self._renew = self._renew or _SETS_DEFAULTS.search(text) is not None
+
+    def refuse_foreign_rows(self, task: Task, outbox: Outbox) -> None:
+        """Refuse a file that writes or removes rows of the ledger that belong to other versions.
 
         What is queued in ``outbox`` goes out first, in the same message.
-
-        Parameters:
-            finished: the file's own row has been written.
         """
         name, version = task.entry.name, task.entry.version
-        stranger, count = outbox.send(self.ledger.strangers({*self._unrecorded, version}))
-        if finished:
-            self._open.add(version)
-        if stranger is not None:
+        expected = self._recorded - set(self._open) if task.rollback else self._recorded | set(self._open)
+        question = self.ledger.strangers(version, self._open)
+        stranger, others = outbox.send(question) if self.tables.exists else (None, None)
+        if stranger is not None and int(stranger) not in self._recorded | set(self._open):
             raise RunbookError(
                 f"{name} records version {int(stranger)} in {self.ledger.schema}.schema_version, but its name says "
                 f"{version}. Make the INSERT and the file name agree.",
                 code="self-recorded",
                 version=version,
             )
-        if int(count or 0) < len(self._recorded) + len(self._open - self._recorded):
+        if stranger is not None or int(others or 0) < len(expected - {version}):
             raise RunbookError(
-                f"{name} removes rows of other migrations from {self.ledger.schema}.schema_version. "
+                f"{name} changes or removes rows of other migrations in {self.ledger.schema}.schema_version. "
                 "The ledger is not a migration's to change: take that out of the file.",
                 code="ledger-damaged",
                 version=version,

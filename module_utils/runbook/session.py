@@ -93,12 +93,30 @@ class Session:
     ``run`` sends migration text; ``query`` is for the engine's own questions, with parameters bound by the driver.
     """
 
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
-        self._pgconn = connection.pgconn
+    def __init__(self, parameters: dict[str, Any]) -> None:
+        self._parameters = parameters
+        self._connect()
         self.pid: int = self._pgconn.backend_pid
-        self.server_version: int = connection.info.server_version
+        self.server_version: int = self._connection.info.server_version
         self._checks_client: bool | None = None
+
+    def _connect(self) -> None:
+        # No server-side prepared statements: DISCARD ALL between files would forget them behind psycopg's back.
+        self._connection = psycopg.connect(**self._parameters, autocommit=True, prepare_threshold=None)
+        self._pgconn = self._connection.pgconn
+
+    def renew(self) -> None:
+        """Log in again, for the defaults of database and role that hold from the next login on.
+
+        Raises:
+            SqlError: when the server cannot be reached any more.
+        """
+        self._connection.close()
+        try:
+            self._connect()
+        except psycopg.OperationalError as error:
+            raise SqlError("", " ".join(str(error).split())) from error
+        self.pid = int(self.query("SELECT pg_catalog.pg_backend_pid()")[0][0])
 
     def query(self, sql: str, *params: Any) -> list[tuple[Any, ...]]:
         """Run one of the engine's own statements and return its rows (none for a command)."""
@@ -152,6 +170,7 @@ class Session:
         return [
             Piece(f"{command} lock_timeout = '{round(lock * 1000)}ms'".encode()),
             Piece(f"{command} statement_timeout = '{round(statement * 1000)}ms'".encode()),
+            *([Piece(f"{command} transaction_timeout = 0".encode())] if self.server_version >= 170000 else []),
             *([Piece(f"{command} {_CLIENT_CHECK}".encode())] if self._can_check_client() else []),
         ]
 
@@ -305,8 +324,7 @@ def connect(login: Login, application_name: str) -> Session:
     """
     require_psycopg()
     try:
-        # No server-side prepared statements: DISCARD ALL between files would forget them behind psycopg's back.
-        connection = psycopg.connect(**login.libpq(application_name), autocommit=True, prepare_threshold=None)
+        return Session(login.libpq(application_name))
     except psycopg.OperationalError as error:
         reason = " ".join(str(error).split())
         raise RunbookError(
@@ -318,7 +336,6 @@ def connect(login: Login, application_name: str) -> Session:
         raise RunbookError(
             f"The connection parameters for {login} are not usable: {error}.", code="connection"
         ) from error
-    return Session(connection)
 
 
 def application_name(operation: str, requested_by: str = "") -> str:

@@ -32,36 +32,36 @@ class Row:
     host: str = ""
     database: str = ""
     version: int | str | None = None
-    latest: int | str | None = None
     pending: list[str] = field(default_factory=list)
-    message: str | None = None
+    error: str | None = None
     last_run: dict[str, Any] = field(default_factory=dict)
     applied: list[Sequence[Any]] = field(default_factory=list)
 
     @classmethod
     def from_mapping(cls, source: Mapping[str, Any]) -> Row:
-        """Build a row from a playbook's data; ``error`` or ``message`` says that the database could not be read."""
+        """Build a row from a playbook's data; with an ``error`` it is not known what is pending.
+
+        Without ``version`` that is not known, either; None is an empty ledger.
+        """
         return cls(
             environment=str(source.get("environment") or "unknown"),
             host=str(source.get("host") or ""),
             database=str(source.get("database") or ""),
-            version=source.get("version"),
-            latest=source.get("latest"),
+            version=source.get("version", "unknown"),
             pending=[str(name) for name in source.get("pending") or []],
-            message=source.get("error") or source.get("message"),
+            error=source.get("error") or None,
             last_run=dict(source.get("last_run") or {}),
             applied=list(source.get("applied") or []),
         )
 
     def cells(self) -> Sequence[str]:
         """Return the row's texts, in the order of the headings."""
-        unread = self.message is not None
         return (
             self.environment,
             self.host,
             self.database or "unknown",
-            "unknown" if unread else "none" if self.version is None else str(self.version),
-            "unknown" if unread else pending_text(self.pending),
+            "none" if self.version is None else str(self.version),
+            "unknown" if self.error is not None else pending_text(self.pending),
             last_run_text(self.last_run),
         )
 
@@ -77,11 +77,7 @@ class Row:
 
     def notes(self) -> Sequence[str]:
         """Return what needs a sentence instead of a cell."""
-        if self.message is not None:
-            return [f"{self.host}: {self.message}"]
-        if isinstance(self.version, int) and self.version > (_number(self.latest) or self.version):
-            return [f"{self.host}: The database is at version {self.version}, but the newest file is {self.latest}."]
-        return []
+        return [] if self.error is None else [f"{self.host}: {self.error}"]
 
 
 def screen(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -133,7 +129,3 @@ def _table(lines: Sequence[Sequence[str]]) -> list[str]:
 def _moment(timestamp: str | None) -> str:
     """Turn ``2026-11-22T14:15:30.123Z`` into ``2026-11-22 14:15:30Z``."""
     return f"{timestamp[:10]} {timestamp[11:19]}Z" if timestamp else ""
-
-
-def _number(value: int | str | None) -> int | None:
-    return value if isinstance(value, int) else None

@@ -19,7 +19,13 @@ from ansible.module_utils.runbook.contention import LockWait
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.ledger import TABLE, Progress
 from ansible.module_utils.runbook.piece import Piece
-from ansible.module_utils.runbook.session import Outbox
+from ansible.module_utils.runbook.session import (
+    DEADLOCK_DETECTED,
+    LOCK_NOT_AVAILABLE,
+    QUERY_CANCELED,
+    Outbox,
+    SqlError,
+)
 from ansible.module_utils.runbook.statement import (
     Cursor,
     concurrent_statement,
@@ -35,12 +41,16 @@ if TYPE_CHECKING:
 # The engine's statements inside a file's own session: as the login user, names in pg_catalog only, and
 # back to whatever the file had set when the transaction ends.
 AS_RUNNER = (
+    Piece(b"SET CONSTRAINTS ALL IMMEDIATE"),  # what was deferred is the file's: it runs while the file's settings hold
     Piece(b"SET LOCAL SESSION AUTHORIZATION DEFAULT"),
     Piece(b"SET LOCAL ROLE NONE"),
     Piece(b"SET LOCAL search_path TO ''"),
 )
 _COMMIT = Piece(b"COMMIT")
 _CONCURRENT_TRIES = 3
+
+# Errors that can end a statement half way, between two of its own transactions.
+_CUT_SHORT = (QUERY_CANCELED, LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED)
 
 
 class Stepwise:
@@ -57,6 +67,8 @@ class Stepwise:
         self._waits: list[LockWait] = []
         self._started = time.monotonic()
         self._names_ledger = False
+        self._again = False
+        self._before: tuple[int, ...] = ()
 
     def run(self, statements: Callable[[], Iterator[Shipped]]) -> Done:
         """Run what is left of the file and record it.
@@ -99,6 +111,7 @@ class Stepwise:
             )
 
         self._waits += runner.attempts(work, self._task)
+        runner.outcome.begun = True
         runner.look_at_tables()
 
     def _session_limits(self) -> None:
@@ -125,6 +138,7 @@ class Stepwise:
 
     def _step(self, number: int, shipped: Shipped) -> None:
         text = shipped.piece.text
+        self._runner.note_defaults(text)
         self._names_ledger = self._names_ledger or TABLE.encode() in text
         verb = transaction_control(text)
         if self._session.in_transaction:
@@ -170,22 +184,34 @@ class Stepwise:
         One with CONCURRENTLY has no lock_timeout: nobody queues behind its locks, and waiting for old snapshots is
         part of its work. What commits by itself is never tried again: a part of it may have happened.
         """
-        again = self._progress is not None and self._progress.started == number
-        before = self._progress.before if self._progress is not None and again else ()
+        begun = self._progress
+        self._again = begun is not None and begun.started == number and begun.starting == self._checksum
+        self._before = begun.before if begun is not None else ()
         settings = self._runner.settings
         limit, most = self._lock_limit(), 1 if may_commit(piece.text) else None
         if concurrent_statement(piece.text):
             limit, most = 0.0, _CONCURRENT_TRIES
 
         def work() -> None:
-            concurrent = ConcurrentWork(self._session, piece, again, before)
-            self._session.run([Piece(b"BEGIN"), *AS_RUNNER, *self._start_note(number, concurrent.before), _COMMIT])
+            concurrent = ConcurrentWork(self._session, piece, self._again, self._before)
+            self._before = concurrent.before
+            self._note(self._start_note(number, concurrent.before))
             self._session.run(self._session.limits("SET", limit, settings.concurrent_timeout))
-            concurrent.run()
+            try:
+                concurrent.run()
+            except SqlError as error:
+                self._again = error.sqlstate in _CUT_SHORT
+                if not (error.lost or self._again or concurrent.left_rests):
+                    # The server said no: the next run must not take the traces of others for this statement's.
+                    self._note(self._refused_note())
+                raise
 
         self._waits += self._runner.attempts(work, self._task, keep_session=True, watch_limit=limit, most=most)
         self._session_limits()
-        self._guarded([Piece(b"BEGIN"), *AS_RUNNER, *self._done_note(number), _COMMIT])
+        self._once(lambda: self._note(self._done_note(number)))
+
+    def _note(self, pieces: list[Piece]) -> None:
+        self._session.run([Piece(b"BEGIN"), *AS_RUNNER, *pieces, _COMMIT])
 
     def _finish(self) -> None:
         runner, task, entry = self._runner, self._task, self._task.entry
@@ -200,9 +226,8 @@ class Stepwise:
 
         def work() -> None:
             self._session.run([*runner.opening(task), *AS_RUNNER])
+            runner.refuse_foreign_rows(task, Outbox(self._session))
             self._session.run(self._recorded())
-            if not task.rollback:
-                runner.refuse_foreign_rows(task, Outbox(self._session))
             if runner.tables.progress:
                 self._session.run([self._ledger.end_progress(entry.version)])
             self._session.run([_COMMIT])
@@ -218,7 +243,12 @@ class Stepwise:
     def _start_note(self, number: int, before: tuple[int, ...]) -> list[Piece]:
         if not self._runner.tables.progress:
             return []
-        return [self._ledger.start_statement(self._task.entry.version, number, before)]
+        return [self._ledger.start_statement(self._task.entry.version, number, self._checksum, before)]
+
+    def _refused_note(self) -> list[Piece]:
+        if not self._runner.tables.progress:
+            return []
+        return [self._ledger.refused_statement(self._task.entry.version)]
 
     def _done_note(self, number: int) -> list[Piece]:
         if not self._runner.tables.progress:
@@ -230,8 +260,8 @@ class Stepwise:
         if self._task.rollback:
             # The script that undoes the first migration may drop the ledger's schema, and with it every note.
             self._runner.look_at_tables()
-        elif self._names_ledger:
-            self._runner.refuse_foreign_rows(self._task, Outbox(self._session), finished=False)
+        if self._names_ledger:
+            self._runner.refuse_foreign_rows(self._task, Outbox(self._session))
 
     def _plain(self, piece: Piece) -> None:
         self._guarded([piece])

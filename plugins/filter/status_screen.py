@@ -13,10 +13,10 @@ description:
 options:
   _input:
     description:
-      - One dictionary per host with C(environment), C(host), C(database), C(version), C(latest) (the newest
-        version in the migrations folder), C(pending) (file names), C(error) (why the database could not be
-        read, if so), C(last_run) (the value of the filter C(last_run)) and C(applied) (C(ledger.rows) of the
-        module C(schema_info)).
+      - One dictionary per host with C(environment), C(host), C(database), C(version) (left out when it
+        is not known), C(pending) (file names), C(error) (why the database could not be read or does not go with
+        the files, if so), C(last_run) (the value of the filter C(last_run)) and C(applied) (C(ledger.rows) of
+        the module C(schema_info)).
     type: list
     elements: dict
     required: true

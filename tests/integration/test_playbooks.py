@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -393,6 +394,15 @@ def test_status_of_files_that_do_not_fit_is_a_line_on_the_screen(tables: Project
     assert "cm-staging: Two files in" in status.text and "have the number 1" in status.text
 
 
+def test_status_shows_version_and_ledger_although_an_applied_file_was_edited(tables: Project) -> None:
+    tables.run("migrate.yml", migrate_version=2)
+    write(tables.init, {"002_model.sql": "CREATE TABLE public.model (id bigint);"})
+    status = tables.run("status.yml")
+    assert f"staging cm-staging {tables.database.database} 2 unknown migrate succeeded" in status.text
+    assert "VERSION APPLIED AT (UTC) DESCRIPTION 2 20" in status.text
+    assert "cm-staging: " in status.text and "002_model.sql" in status.text
+
+
 # ---- embedded servers, several environments
 
 
@@ -408,6 +418,24 @@ def clone() -> Iterator[Project]:
         finally:
             for home in (root / ".embedded").glob("*"):
                 embedded.remove(embedded.Wanted(home=str(home)))
+
+
+def test_clean_refuses_to_delete_servers_that_it_cannot_stop(clone: Project) -> None:
+    data = clone.root / ".embedded" / "cm-staging" / "data"
+    ansible = clone.root / ".venv" / "bin" / "ansible"
+    for missing in (True, False):
+        data.mkdir(parents=True, exist_ok=True)
+        if not missing:  # its interpreter was removed
+            ansible.parent.mkdir(parents=True)
+            ansible.write_text(f"#!{clone.root}/gone/python\n")
+            ansible.chmod(0o755)
+        refused = subprocess.run(["make", "clean"], cwd=clone.root, capture_output=True, text=True, check=False)
+        assert refused.returncode == 2
+        assert "does not work: run make setup first." in refused.stderr
+        assert data.is_dir() and ansible.exists() is not missing
+    shutil.rmtree(clone.root / ".embedded")
+    subprocess.run(["make", "clean"], cwd=clone.root, capture_output=True, check=True)
+    assert not (clone.root / ".venv").exists()
 
 
 def test_a_fresh_clone_runs_both_environments_and_a_further_one(clone: Project) -> None:

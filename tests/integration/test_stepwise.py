@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -53,14 +54,14 @@ def invalid_indexes(database: Any) -> list[tuple]:
     return ask(database, "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid")
 
 
-def put_progress(database: Any, version: int, name: str, started: int, before: Sequence[int] = ()) -> None:
-    """What a run leaves that was killed while its first statement, or the ``started``-th, was under way."""
+def put_progress(database: Any, version: int, name: str, text: str, before: Sequence[int] = ()) -> None:
+    """What a run leaves that was killed while its first statement, ``text``, was under way."""
     oids = "{" + ",".join(str(oid) for oid in before) + "}"
     with database.connect() as session:
         session.execute(
-            "INSERT INTO cm.schema_version_progress (version, name, checksum, done, started, before) "
-            "VALUES (%s, %s, '', 0, %s, %s)",
-            (version, name, started, oids),
+            "INSERT INTO cm.schema_version_progress (version, name, checksum, done, started, starting, before) "
+            "VALUES (%s, %s, '', 0, 1, %s, %s)",
+            (version, name, hashlib.sha256(text.encode()).hexdigest(), oids),
         )
 
 
@@ -281,16 +282,18 @@ def test_a_killed_runs_index_is_recognised_whether_it_came_through_or_not(
 ) -> None:
     run(database, tmp_path, {"001_a.sql": TABLE, "002_b.sql": "VACUUM a;"})
     # Came through, but nobody could note it any more: it is not built twice.
-    put_progress(database, 3, "003_c.sql", 1)
+    text = f"CREATE INDEX CONCURRENTLY {name} ON a (i);"
+    put_progress(database, 3, "003_c.sql", text)
     do(database, "CREATE INDEX ai ON a (i)")
     built = ask(database, "SELECT 'ai'::regclass::oid")
-    run(database, tmp_path, {"003_c.sql": f"CREATE INDEX CONCURRENTLY {name} ON a (i);"})
+    run(database, tmp_path, {"003_c.sql": text})
     assert ask(database, "SELECT indexrelid FROM pg_index WHERE indrelid = 'a'::regclass") == built
     # Did not come through: the rest is dropped, what was there before stays.
     do(database, "DROP INDEX ai", "CREATE INDEX other ON a (t)")
     leave_invalid(database, name or "a_i_rest", "a")
-    put_progress(database, 4, "004_d.sql", 1, before=[ask(database, "SELECT 'other'::regclass::oid")[0][0]])
-    run(database, tmp_path, {"004_d.sql": f"CREATE UNIQUE INDEX CONCURRENTLY {name} ON a (i);"})
+    text = f"CREATE UNIQUE INDEX CONCURRENTLY {name} ON a (i);"
+    put_progress(database, 4, "004_d.sql", text, before=[ask(database, "SELECT 'other'::regclass::oid")[0][0]])
+    run(database, tmp_path, {"004_d.sql": text})
     assert invalid_indexes(database) == []
     assert ask(database, "SELECT count(*) FROM pg_index WHERE indrelid = 'a'::regclass") == [(2,)]
     assert versions(database) == [1, 2, 3, 4]
@@ -319,7 +322,7 @@ def test_indexes_are_dropped_concurrently_also_when_a_killed_run_already_had(dat
         tmp_path,
         {"001_a.sql": TABLE + "CREATE INDEX ai ON a (i);", "002_b.sql": "DROP INDEX CONCURRENTLY ai;"},
     )
-    put_progress(database, 3, "003_c.sql", 1)
+    put_progress(database, 3, "003_c.sql", "DROP INDEX CONCURRENTLY ai;")
     run(database, tmp_path, {"003_c.sql": "DROP INDEX CONCURRENTLY ai;"})
     assert versions(database) == [1, 2, 3]
     error = refused(database, tmp_path, {"004_d.sql": "DROP INDEX CONCURRENTLY ai;"})
@@ -331,7 +334,7 @@ def test_reindex_drops_what_a_killed_run_left_and_nothing_else(database: Any, tm
     leave_invalid(database, "ai_ccnew", "a")
     leave_invalid_of_others(database)
     others = ask(database, "SELECT 'b_ccnew'::regclass::oid")[0][0]
-    put_progress(database, 3, "003_c.sql", 1, before=[others])
+    put_progress(database, 3, "003_c.sql", "REINDEX INDEX CONCURRENTLY ai;", before=[others])
     before = ask(database, "SELECT pg_relation_filenode('ai')")
     run(database, tmp_path, {"003_c.sql": "REINDEX INDEX CONCURRENTLY ai;"})
     assert invalid_indexes(database) == [("b_ccnew",)]
@@ -369,7 +372,7 @@ def test_a_pending_detach_of_a_killed_run_is_finished(database: Any, tmp_path: P
         with pytest.raises(psycopg.errors.QueryCanceled):
             killed.execute("ALTER TABLE p DETACH PARTITION p1 CONCURRENTLY")
     assert ask(database, "SELECT inhdetachpending FROM pg_inherits") == [(True,)]
-    put_progress(database, 3, "003_c.sql", 1)
+    put_progress(database, 3, "003_c.sql", str(DETACH["003_c.sql"]))
     run(database, tmp_path, DETACH)
     assert ask(database, ATTACHED) == [(0,)]
     assert versions(database) == [1, 2, 3]
@@ -378,7 +381,7 @@ def test_a_pending_detach_of_a_killed_run_is_finished(database: Any, tmp_path: P
 def test_a_detach_that_a_killed_run_finished_is_recorded(database: Any, tmp_path: Path) -> None:
     run(database, tmp_path, {"001_a.sql": PARTITIONS, "002_b.sql": "VACUUM p1;"})
     do(database, "ALTER TABLE p DETACH PARTITION p1")
-    put_progress(database, 3, "003_c.sql", 1)
+    put_progress(database, 3, "003_c.sql", str(DETACH["003_c.sql"]))
     run(database, tmp_path, DETACH)
     assert versions(database) == [1, 2, 3]
 

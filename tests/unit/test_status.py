@@ -24,8 +24,8 @@ def row(**values: Any) -> dict[str, Any]:
 
 def test_screen() -> None:
     rows = [
-        row(version=4, latest=4, last_run=RUN),
-        row(environment="production", host="cm-production", version=None, latest=4, pending=FILES, last_run={}),
+        row(version=4, last_run=RUN),
+        row(environment="production", host="cm-production", version=None, pending=FILES, last_run={}),
     ]
     assert status.screen(rows).splitlines() == [
         "ENVIRONMENT  HOST           DATABASE  VERSION  PENDING                                 LAST RUN",
@@ -46,9 +46,15 @@ def test_a_database_that_cannot_be_read() -> None:
     assert lines[2:] == ["", "cm-staging: The server does not answer."]
 
 
-def test_a_database_ahead_of_the_folder() -> None:
-    lines = status.screen([row(version=7, latest=4)]).splitlines()
-    assert lines[-1] == "cm-staging: The database is at version 7, but the newest file is 4."
+def test_files_that_do_not_go_with_the_ledger_hide_only_what_is_pending() -> None:
+    applied = [[7, "step 7", "2026-11-22 14:15:30.1+00", "7_x.sql", "…"]]
+    lines = status.screen([row(version=7, error="7_x.sql was edited.", applied=applied)]).splitlines()
+    assert lines[1].split() == ["staging", "cm-staging", "cm", "7", "unknown", "never"]
+    assert lines[-3:] == ["7        2026-11-22 14:15:30  step 7", "", "cm-staging: 7_x.sql was edited."]
+
+
+def test_an_empty_ledger_is_not_an_unknown_one() -> None:
+    assert status.screen([row(version=None, error="No files.")]).splitlines()[1].split()[3:5] == ["none", "unknown"]
 
 
 def test_nothing_to_show() -> None:
