@@ -155,7 +155,8 @@ def _target(folder: Folder, state: State, wanted: Wanted) -> int | None:
     if wanted.version is None:
         return _highest(folder.latest, state.version)
     known = set(folder.migrations) | {row.version for row in state.rows}
-    if wanted.version not in known and not (known and wanted.version < min(known) and wanted.allow_rollback):
+    undo_everything = bool(state.rows) and wanted.version < min(known)
+    if wanted.version not in known and not undo_everything:
         newest = f"the newest is {max(known)}" if known else f"{folder.path} is empty"
         raise RunbookError(
             f"There is no migration with the number {wanted.version} in {folder.path}; {newest}. "

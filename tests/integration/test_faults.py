@@ -200,7 +200,7 @@ def test_a_run_killed_twice_at_any_moment_ends_like_an_undisturbed_one(
 
 MOMENTS = {
     "inside a transactional file": "query LIKE '%pg_sleep(0.1)%INSERT INTO cm.step (name) VALUES (''001'')%'",
-    "during COMMIT": "query = 'COMMIT' AND wait_event = 'PgSleep'",
+    "in deferred work at the end of a file": "query LIKE '%SET CONSTRAINTS ALL IMMEDIATE%' AND wait_event = 'PgSleep'",
     "during CREATE INDEX CONCURRENTLY": "query LIKE 'CREATE UNIQUE INDEX%' AND wait_event_type = 'Lock'",
     "between statements of a stepwise file": "query LIKE '%003 slept%'",
     "inside a transaction of the file's own": "query LIKE '%AS inside%'",
@@ -332,13 +332,9 @@ def test_a_lost_session_in_a_concurrent_index_is_reported_and_the_index_built_an
         assert ask(look, "SELECT count(*) FROM pg_index WHERE indrelid = 'first'::regclass") == 1
 
 
-def test_a_time_limit_of_the_role_that_ends_the_session_is_told_as_the_server_told_it(
-    database: Database, tmp_path: Path
-) -> None:
-    folder = engine.write(tmp_path / "init", {"001_slow.sql": "SELECT pg_sleep(30);"})
-    with database.connect() as session:
-        session.execute(f"ALTER DATABASE \"{database.database}\" SET transaction_timeout = '300ms'")
-    answer = drive.run(database, folder)
+def test_a_time_limit_that_ends_the_session_is_told_as_the_server_told_it(database: Database, tmp_path: Path) -> None:
+    slow = "SET transaction_timeout = '300ms';\nSELECT pg_sleep(30);"
+    answer = drive.run(database, engine.write(tmp_path / "init", {"001_slow.sql": slow}))
     assert answer["code"] == "connection-lost"
     assert "transaction timeout" in answer["message"]
 

@@ -78,7 +78,7 @@ class _Observer:
 
 def test_the_watch_cancels_again_when_the_worker_swallowed_the_first_cancellation() -> None:
     observer = _Observer()
-    watch = LockWatch(observer, 1, False)
+    watch = LockWatch(observer, SimpleNamespace(pid=1), False)
     try:
         watch.begin(0.01)
         while observer.cancels < 2:
@@ -90,7 +90,7 @@ def test_the_watch_cancels_again_when_the_worker_swallowed_the_first_cancellatio
 
 
 def test_ending_an_attempt_that_never_began_is_a_programming_error() -> None:
-    watch = LockWatch(_Observer(), 1, False)
+    watch = LockWatch(_Observer(), SimpleNamespace(pid=1), False)
     try:
         with pytest.raises(ValueError, match="without begin"):
             watch.end()
