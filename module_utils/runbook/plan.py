@@ -155,7 +155,7 @@ def _target(folder: Folder, state: State, wanted: Wanted) -> int | None:
     if wanted.version is None:
         return _highest(folder.latest, state.version)
     known = set(folder.migrations) | {row.version for row in state.rows}
-    undo_everything = bool(state.rows) and wanted.version < min(known)
+    undo_everything = bool(known) and wanted.version < min(known) and (bool(state.rows) or wanted.allow_rollback)
     if wanted.version not in known and not undo_everything:
         newest = f"the newest is {max(known)}" if known else f"{folder.path} is empty"
         raise RunbookError(

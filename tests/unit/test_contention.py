@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 
 import pytest
 from ansible.module_utils.runbook.contention import Blocker, LockPolicy, LockWatch, _Attempt
