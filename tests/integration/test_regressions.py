@@ -334,10 +334,14 @@ def test_readers_never_wait_longer_than_the_timeout_when_a_file_sets_its_own_to_
 ) -> None:
     engine.migrated(database, engine.write(folder, dict(TABLE)))
     engine.write(folder, {"002_a.sql": "SET lock_timeout = 0;\nALTER TABLE public.t ADD COLUMN a int;"})
-    with holding(database, "SELECT * FROM public.t"), probing(database, "public.t") as times:
-        error = refused(database, folder, lock_budget="0s")
-    assert error.code == "lock-timeout"
-    assert 0.3 < max(times) < 0.5 + 0.1
+    longest = []
+    for _ in range(3):
+        with holding(database, "SELECT * FROM public.t"), probing(database, "public.t") as times:
+            error = refused(database, folder, lock_budget="0s")
+        assert error.code == "lock-timeout"
+        longest.append(max(times))
+    # A busy machine adds to a wait now and then; a limit that is not kept adds to each of them.
+    assert 0.3 < min(longest) < 0.5 + 0.1
 
 
 def test_the_lock_timeout_of_a_later_file_holds_in_a_shared_transaction(database: Database, folder: Path) -> None:
