@@ -14,7 +14,9 @@ LOGIN_ARGUMENTS: dict[str, dict[str, Any]] = {
     "login_port": {"type": "int", "default": 5432},
     "login_user": {"type": "str", "default": "cm"},
     "login_password": {"type": "str", "default": "", "no_log": True},
+    "login_password_file": {"type": "path", "default": "", "no_log": False},
     "login_passfile": {"type": "path", "default": ""},
+    "session_role": {"type": "str", "default": ""},
     "login_db": {"type": "str", "default": "cm"},
     "ssl_mode": {
         "type": "str",

@@ -29,6 +29,10 @@ options:
     description: Password of O(login_user).
     type: str
     default: ""
+  login_password_file:
+    description: File with the password of O(login_user) and nothing else, such as a Docker secret.
+    type: path
+    default: ""
   login_passfile:
     description: Password file in libpq's format, an alternative to O(login_password).
     type: path
@@ -37,6 +41,10 @@ options:
     description: Database to work on.
     type: str
     default: cm
+  session_role:
+    description: Role to act as after connecting.
+    type: str
+    default: ""
   ssl_mode:
     description: How far TLS is demanded and verified; see libpq's C(sslmode).
     type: str
