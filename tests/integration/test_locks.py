@@ -299,7 +299,7 @@ def test_the_steps_of_a_file_without_transaction_climb_the_ladder_too(database: 
     engine.write(folder, {"002_steps.sql": "CREATE INDEX CONCURRENTLY i ON u ((1)); ALTER TABLE t ADD COLUMN a int;"})
     with holding(database, "SELECT * FROM t") as reader, probing(database, "t") as times, database.connect() as look:
         process = drive.start(database, folder, lock_budget="60s")
-        # The index takes its time; what counts is that the second statement has waited for the reader and given up once.
+        # The index takes its time; the second statement has to wait for the reader and give up once.
         poll(lambda: waits_for(look, "t"))
         poll(lambda: not waits_for(look, "t"))
         reader.execute("COMMIT")
