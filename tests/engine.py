@@ -12,6 +12,7 @@ from ansible.module_utils.runbook.application import Report, apply_bundle
 from ansible.module_utils.runbook.arguments import MIGRATION_ARGUMENTS
 from ansible.module_utils.runbook.bundle import Order, Task, write_bundle
 from ansible.module_utils.runbook.connection import Login
+from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.inspection import inspect
 from ansible.module_utils.runbook.ledger import Entry, from_result
 from ansible.module_utils.runbook.migration import Folder, prepare, read_folder
@@ -81,6 +82,36 @@ def write(directory: Path, files: dict[str, str | bytes]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
     return directory
+
+
+def ask(database: Any, question: str) -> list[tuple]:
+    """Rows of a question put from outside."""
+    with database.connect() as session:
+        return session.execute(question).fetchall()
+
+
+def do(database: Any, *commands: str) -> None:
+    """Commands from outside, each on its own."""
+    with database.connect() as session:
+        for command in commands:
+            session.execute(command)
+
+
+def run(database: Any, directory: Path, files: dict[str, str | bytes], **given: Any) -> Outcome:
+    """Write the files and apply them; the run has to succeed."""
+    return migrated(database, write(directory, files), **given)
+
+
+def refused(database: Any, directory: Path, files: dict[str, str | bytes], **given: Any) -> RunbookError:
+    """Write the files and apply them; the run has to fail, and its error is returned."""
+    report = migrate(database, write(directory, files), **given)
+    assert report.error is not None
+    return report.error
+
+
+def versions(database: Any, schema: str = "cm") -> list[int]:
+    """What the runbook's query shows."""
+    return [row[0] for row in ask(database, f"SELECT version FROM {schema}.schema_version ORDER BY version")]
 
 
 def _task(migration: Any, script: Any, folder: Path, version: int, rollback: bool) -> tuple[Task, Any]:

@@ -392,13 +392,11 @@ class ConcurrentStatement:
             ``create index`` (empty when PostgreSQL chooses its name), all indexes of ``drop index``, the index of
             ``reindex index`` (empty for the other kinds of ``reindex``), the partition of ``detach partition``.
         table: the table as written, without ``ONLY`` and ``*``; for ``reindex`` only that of ``reindex table``.
-        if_not_exists: whether ``create index`` says so.
     """
 
     verb: str
     names: tuple[str, ...] = ()
     table: str | None = None
-    if_not_exists: bool = False
 
 
 def concurrent_statement(text: bytes) -> ConcurrentStatement | None:
@@ -415,10 +413,10 @@ def _concurrent_create(cursor: Cursor) -> ConcurrentStatement | None:
     cursor.accept("UNIQUE")
     if not cursor.accept("INDEX", "CONCURRENTLY"):
         return None
-    if_not_exists = cursor.accept("IF", "NOT", "EXISTS")
+    cursor.accept("IF", "NOT", "EXISTS")
     names = () if cursor.at("ON") else cursor.names()
     table = cursor.table() if cursor.accept("ON") else None
-    return ConcurrentStatement("create index", names, table, if_not_exists)
+    return ConcurrentStatement("create index", names, table)
 
 
 def _concurrent_drop(cursor: Cursor) -> ConcurrentStatement | None:

@@ -11,34 +11,12 @@ import engine
 import psycopg
 import pytest
 from ansible.module_utils.runbook.errors import RunbookError
+from engine import ask, refused, run, versions
 
 LEDGER = """
 CREATE SCHEMA cm;
 CREATE TABLE cm.schema_version (version INTEGER PRIMARY KEY, applied_at TIMESTAMPTZ DEFAULT now(), description TEXT);
 """
-
-
-def ask(database: Any, question: str) -> list[tuple]:
-    """Rows of a question put from outside."""
-    with database.connect() as session:
-        return session.execute(question).fetchall()
-
-
-def run(database: Any, directory: Path, files: dict[str, str | bytes], **given: Any) -> Any:
-    """Write the files and apply them; the run has to succeed."""
-    return engine.migrated(database, engine.write(directory, files), **given)
-
-
-def refused(database: Any, directory: Path, files: dict[str, str | bytes], **given: Any) -> RunbookError:
-    """Write the files and apply them; the run has to fail, and its error is returned."""
-    report = engine.migrate(database, engine.write(directory, files), **given)
-    assert report.error is not None
-    return report.error
-
-
-def versions(database: Any, schema: str = "cm") -> list[int]:
-    """What the runbook's query shows."""
-    return [row[0] for row in ask(database, f"SELECT version FROM {schema}.schema_version ORDER BY version")]
 
 
 # --- one transaction per file -----------------------------------------------------------------------------------------

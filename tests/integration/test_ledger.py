@@ -11,6 +11,7 @@ from typing import Any
 import engine
 import pytest
 from ansible.module_utils.runbook.errors import RunbookError
+from engine import ask, do, versions
 
 Files = dict[str, "str | bytes"]
 
@@ -23,19 +24,6 @@ OWN_LEDGER = """CREATE SCHEMA IF NOT EXISTS cm;
 CREATE TABLE IF NOT EXISTS cm.schema_version (
   version INTEGER PRIMARY KEY, applied_at TIMESTAMPTZ DEFAULT now(), description TEXT);
 """
-
-
-def ask(database: Any, question: str) -> list[tuple]:
-    """Rows of a question put from outside."""
-    with database.connect() as session:
-        return session.execute(question).fetchall()
-
-
-def do(database: Any, *commands: str) -> None:
-    """Commands from outside, each on its own."""
-    with database.connect() as session:
-        for command in commands:
-            session.execute(command)
 
 
 def error_of(database: Any, directory: Path, **given: Any) -> RunbookError:
@@ -61,11 +49,6 @@ def rows(database: Any) -> list[tuple]:
 def history(database: Any) -> list[tuple]:
     """What happened, in order."""
     return ask(database, "SELECT event, version, name FROM cm.schema_version_history ORDER BY id")
-
-
-def versions(database: Any) -> list[int]:
-    """What is recorded as applied."""
-    return [row[0] for row in ask(database, "SELECT version FROM cm.schema_version ORDER BY version")]
 
 
 # --- files and ledger disagree ----------------------------------------------------------------------------------------

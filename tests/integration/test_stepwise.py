@@ -12,41 +12,12 @@ import engine
 import psycopg
 import pytest
 from ansible.module_utils.runbook.errors import RunbookError
-
-
-def ask(database: Any, question: str) -> list[tuple]:
-    """Rows of a question put from outside."""
-    with database.connect() as session:
-        return session.execute(question).fetchall()
-
-
-def do(database: Any, *commands: str) -> None:
-    """Commands from outside, each on its own."""
-    with database.connect() as session:
-        for command in commands:
-            session.execute(command)
-
-
-def run(database: Any, directory: Path, files: dict[str, str | bytes], **given: Any) -> Any:
-    """Write the files and apply them; the run has to succeed."""
-    return engine.migrated(database, engine.write(directory, files), **given)
-
-
-def refused(database: Any, directory: Path, files: dict[str, str | bytes], **given: Any) -> RunbookError:
-    """Write the files and apply them; the run has to fail, and its error is returned."""
-    report = engine.migrate(database, engine.write(directory, files), **given)
-    assert report.error is not None
-    return report.error
+from engine import ask, do, refused, run, versions
 
 
 def progress(database: Any) -> list[tuple]:
     """Files under way: version, statements done, statement begun."""
     return ask(database, "SELECT version, done, started FROM cm.schema_version_progress")
-
-
-def versions(database: Any) -> list[int]:
-    """What is recorded as applied."""
-    return [row[0] for row in ask(database, "SELECT version FROM cm.schema_version ORDER BY version")]
 
 
 def invalid_indexes(database: Any) -> list[tuple]:

@@ -226,7 +226,7 @@ def test_may_commit(sql: str, expected: bool) -> None:
         ("CREATE INDEX CONCURRENTLY idx_a ON t (a)", ConcurrentStatement("create index", ("idx_a",), "t")),
         (
             'CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS "Idx" ON ONLY s . "T;" USING btree (a)',
-            ConcurrentStatement("create index", ('"Idx"',), 's."T;"', if_not_exists=True),
+            ConcurrentStatement("create index", ('"Idx"',), 's."T;"'),
         ),
         ("CREATE INDEX CONCURRENTLY ON s.t(a)", ConcurrentStatement("create index", (), "s.t")),
         ("CREATE INDEX CONCURRENTLY i ON ONLY (t) (a)", ConcurrentStatement("create index", ("i",), "t")),
