@@ -10,10 +10,16 @@ RUN := PATH="$(VENV)/bin:$$PATH"
 # Named after the interpreter: another one, just like a newer lock, means a new environment.
 READY := $(VENV)/ready-$(shell $(PYTHON) -c 'import platform; print(platform.python_version())')
 
-.PHONY: help setup demo test lint bench lock clean
+# YAML in this directory that is no playbook.
+NO_PLAYBOOKS := requirements.yml execution-environment.yml ansible-navigator.yml
+
+# The environment whose server `up` and `down` are about, e.g. `make up ENV=production`.
+ENV := staging
+
+.PHONY: help setup demo up down prod test lint molecule bench lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Create .venv with exactly what requirements.lock names
 
@@ -40,16 +46,29 @@ demo: setup ## Bring staging from nothing to the newest schema, and show that a 
 	@echo "== 3/3  Migrate staging once more: nothing changes."
 	@$(RUN) ansible-playbook migrate.yml -l staging
 
-test: lint ## Check everything: lint, unit tests and integration tests on embedded servers
+up: setup ## Start the server of staging, or of ENV=production
+	@$(RUN) ansible-playbook up.yml -l $(ENV)
+
+down: setup ## Stop the server of staging, or of ENV=production; its data stay
+	@$(RUN) ansible-playbook down.yml -l $(ENV)
+
+prod: setup ## Deploy to production: start its server where that is ours, and migrate
+	@$(RUN) ansible-playbook up.yml migrate.yml -l production
+
+test: lint ## Check everything: lint, unit and integration tests, and the scenarios that this machine can run
 	$(RUN) pytest -n auto
+	$(RUN) python tests/scenarios.py
 
 lint: setup ## Check style, types, playbooks and the modules' documentation
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
 	$(RUN) ansible-lint
-	$(RUN) ansible-playbook --syntax-check $(filter-out requirements.yml,$(wildcard *.yml))
+	$(RUN) ansible-playbook --syntax-check $(filter-out $(NO_PLAYBOOKS),$(wildcard *.yml))
 	$(RUN) ansible-doc --type module $(basename $(notdir $(wildcard library/*.py))) > /dev/null
+
+molecule: setup ## Run the scenarios on hosts, or those that SCENARIOS="default story" names
+	@$(RUN) python tests/scenarios.py $(SCENARIOS)
 
 bench: setup ## Measure speed and memory, as ratios taken in the same run
 	$(RUN) python tests/benchmarks/run.py

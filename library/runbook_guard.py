@@ -30,6 +30,10 @@ options:
     description: Whether one run may reach several environments.
     type: bool
     default: false
+  one_database:
+    description: Whether the operation works on one database of a host, so that a list of them is refused.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full

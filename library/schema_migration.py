@@ -71,6 +71,15 @@ options:
     description: Allow going down, through the scripts in O(rollback_directory).
     type: bool
     default: false
+  confirmation:
+    description: Name of the database, as whoever started the run typed it; with another name nothing is done.
+    type: str
+  require_primary:
+    description:
+      - Fail on servers that accept no changes.
+      - V(false) is for looking, in check mode; on a standby, too.
+    type: bool
+    default: true
   allow_missing:
     description: Tolerate versions in the ledger that have no file.
     type: bool
@@ -166,6 +175,13 @@ server_version:
   description: The server's version as a number, such as 180006.
   type: int
   returned: when the database could be read
+wal_lsn:
+  description:
+    - Position in the write-ahead log that a standby has replayed when it has the change, for the module
+      C(standby_replay); V(null) when nothing was changed.
+  type: str
+  returned: when the plan was carried out
+  sample: 0/16B3748
 pending:
   description: Names of the files that are to be applied.
   type: list
@@ -243,6 +259,7 @@ line:
   returned: failure, when known
 """
 
+import contextlib
 import os
 
 from ansible.module_utils.basic import AnsibleModule
@@ -265,7 +282,9 @@ def main() -> None:
             code="no-action-plugin",
         )
     with open(params["_bundle"], "rb") as bundle:
-        os.unlink(params["_bundle"])  # from here on a killed run leaves nothing behind
+        # From here on a killed run leaves nothing behind, if the account may remove what another one has brought.
+        with contextlib.suppress(PermissionError):
+            os.unlink(params["_bundle"])
         report = apply_bundle(bundle, Login.from_params(params), params, params["_requested_by"])
     result = {**report.outcome.as_result(), "changed": report.outcome.changed, "stale": report.stale}
     if report.error is not None:

@@ -3,9 +3,16 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
+
+from ansible.module_utils.runbook.duration import seconds
+from ansible.module_utils.runbook.errors import RunbookError
 
 # Names follow community.postgresql, so that operators and module_defaults can reuse what they know.
 LOGIN_ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -18,6 +25,7 @@ LOGIN_ARGUMENTS: dict[str, dict[str, Any]] = {
     "login_passfile": {"type": "path", "default": ""},
     "session_role": {"type": "str", "default": ""},
     "login_db": {"type": "str", "default": "cm"},
+    "connect_wait": {"type": "str", "default": "0"},
     "ssl_mode": {
         "type": "str",
         "default": "prefer",
@@ -34,7 +42,9 @@ LOGIN_ARGUMENTS: dict[str, dict[str, Any]] = {
 class Login:
     """Everything libpq needs to open a session.
 
-    ``connect_params`` are further libpq keywords; they win over the rest.
+    The first that is given is used: ``password``, ``password_file`` (the password and nothing else), ``passfile``
+    (libpq's format). ``connect_params`` are further libpq keywords; they win over the rest.
+    A server that takes no sessions yet is waited for ``connect_wait`` seconds.
     The password is kept out of ``repr`` so that it cannot end in a traceback.
     """
 
@@ -43,7 +53,10 @@ class Login:
     user: str
     database: str
     password: str = field(default="", repr=False)
+    password_file: str = ""
     passfile: str = ""
+    session_role: str = ""
+    connect_wait: float = 0
     ssl_mode: str = "prefer"
     ca_cert: str = ""
     ssl_cert: str = ""
@@ -59,7 +72,10 @@ class Login:
             user=params["login_user"],
             database=params["login_db"],
             password=params["login_password"],
+            password_file=params["login_password_file"],
             passfile=params["login_passfile"],
+            session_role=params["session_role"],
+            connect_wait=seconds("connect_wait", params),
             ssl_mode=params["ssl_mode"],
             ca_cert=params["ca_cert"],
             ssl_cert=params["ssl_cert"],
@@ -76,13 +92,18 @@ class Login:
 
         TCP keep-alives make a dead peer known within about a minute instead of two hours
         (PostgreSQL documentation, "Database Connection Control Functions").
+
+        The session role travels with the login: so it is what RESET ROLE and DISCARD ALL go back to.
+
+        Raises:
+            RunbookError: ``password-file`` when the password cannot be read.
         """
         given = {
             "host": self.host,
             "port": self.port,
             "user": self.user,
             "dbname": self.database,
-            "password": self.password,
+            "password": self.password or (read_password(self.password_file) if self.password_file else ""),
             "passfile": self.passfile,
             "sslmode": self.ssl_mode,
             "sslrootcert": self.ca_cert,
@@ -97,8 +118,47 @@ class Login:
             "keepalives_interval": 10,
             "keepalives_count": 3,
         }
-        return {**defaults, **{name: value for name, value in given.items() if value}, **(self.connect_params or {})}
+        found = {**defaults, **{name: value for name, value in given.items() if value}, **(self.connect_params or {})}
+        if self.session_role:
+            role = re.sub(r"([\\\s])", r"\\\1", self.session_role)
+            found["options"] = f"{found.get('options', '')} -c role={role}".strip()
+        return found
 
     def __str__(self) -> str:
         where = self.host or "the local socket"
         return f"database {self.database} at {where}:{self.port} as user {self.user}"
+
+
+def read_password(path: str) -> str:
+    """The password in a file that holds nothing else; the end of the line is not part of it.
+
+    Raises:
+        RunbookError: ``password-file`` when there is no such thing to read.
+    """
+    try:
+        password = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise _unusable(path, f"cannot be read: {error.strerror}. Modules run as account {account()}") from error
+    except UnicodeDecodeError as error:
+        raise _unusable(path, "is not UTF-8 text") from error
+    if not password:
+        raise _unusable(path, "is empty")
+    if "\n" in password:
+        raise _unusable(path, "has several lines; a file in libpq's format goes into db_passfile")
+    return password
+
+
+def account() -> str:
+    """The account of the operating system that this code runs as."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # containers run as numbers without a name
+        return str(os.geteuid())
+
+
+def _unusable(path: str, reason: str) -> RunbookError:
+    return RunbookError(
+        f"The password file {path} {reason}. "
+        "On the host that runs the modules, db_password_file has to hold the password and nothing else.",
+        code="password-file",
+    )

@@ -27,7 +27,7 @@ _ADVICE = {
     "outside a transaction with migrate_concurrent_timeout.",
     "40001": "A concurrent transaction changed the same rows: run it again, or when the application is quiet.",
     "53100": "The disk of the server is full: free space there and run it again.",
-    "42501": "The user of the run lacks a privilege: grant it, or connect as the owner (db_user).",
+    "42501": "The user of the run lacks a privilege: grant it, or act as the owner (db_user, db_session_role).",
     "42P06": "Write CREATE SCHEMA IF NOT EXISTS: a schema that holds the ledger can exist before the file runs.",
 }
 

@@ -26,6 +26,8 @@ FIRST_UNTESTED_CORE = (2, 22)
 RENAMED = {
     "db_database": "db_name",
     "db_dbname": "db_name",
+    "db_names": "db_name",
+    "db_databases": "db_name",
     "db_username": "db_user",
     "db_pass": "db_password",
     "db_passwd": "db_password",
@@ -41,6 +43,9 @@ RENAMED = {
 
 DEFAULT_DATABASE = "cm"
 """The database's name when neither the inventory nor role ``db`` says another."""
+
+DISCOVERING_RUNTIMES = ("docker",)
+"""Runtimes that find out the database's name themselves when the inventory does not say it."""
 
 _ENVIRONMENT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _SECRET_NAME = re.compile(r"passw|passphrase|secret|token|credential", re.IGNORECASE)
@@ -63,6 +68,7 @@ PLAYBOOK_OPTIONS = (
     Option("guard_operation"),
     Option("guard_confirm"),
     Option("guard_span_environments", type="bool"),
+    Option("guard_one_database", type="bool"),
     Option("guard_ignore_variables", type="list"),
     Option("rollback_version"),
     Option("rollback_confirm"),
@@ -141,7 +147,7 @@ class Host:
     encrypted: frozenset[str] = frozenset()
 
 
-RESOLVED = ("db_environment", "db_name", "guard_ignore_variables")
+RESOLVED = ("db_environment", "db_name", "db_runtime", "guard_ignore_variables")
 """Variables whose value the guard has to know. The caller resolves these and the one ``confirm`` names, if it can."""
 
 
@@ -153,11 +159,13 @@ class Intent:
         operation: its verb, for messages.
         confirm: the variable that has to name the database; empty for operations that destroy nothing.
         span_environments: whether one run may reach several environments.
+        one_database: whether it works on one database of a host only, as whatever needs a confirmation does.
     """
 
     operation: str = "run"
     confirm: str = ""
     span_environments: bool = False
+    one_database: bool = False
 
 
 @dataclass(frozen=True)
@@ -239,6 +247,8 @@ def _findings(host: Host, vocabulary: Vocabulary, intent: Intent) -> Iterator[_F
                 yield _Finding(text, host, name)
     for text in _environment_problems(host):
         yield _Finding(text, host, "db_environment")
+    for text in _database_problems(host, intent):
+        yield _Finding(text, host, "db_name")
     for text in _confirmation_problems(host, vocabulary, intent):
         yield _Finding(text, host, intent.confirm)
 
@@ -348,19 +358,31 @@ def _limit(environment: str, hosts: Sequence[Host]) -> str:
     return ",".join(host.name for host in hosts)
 
 
-# --- confirmation ----------------------------------------------------------------------------------------------------
+# --- databases and confirmation --------------------------------------------------------------------------------------
+
+
+def _database_problems(host: Host, intent: Intent) -> Iterator[str]:
+    names = host.variables.get("db_name")
+    if isinstance(names, (list, tuple)) and not names:
+        yield "Variable db_name is an empty list. Name a database, or several."
+    elif (intent.one_database or intent.confirm) and isinstance(names, (list, tuple)) and len(names) > 1:
+        yield (
+            f"This {intent.operation} works on one database, and db_name lists {len(names)}: "
+            f"{', '.join(map(str, names))}. Choose one on the command line: -e db_name={names[0]}."
+        )
 
 
 def _confirmation_problems(host: Host, vocabulary: Vocabulary, intent: Intent) -> Iterator[str]:
-    if not intent.confirm:
+    databases = _databases(host, vocabulary)
+    if not intent.confirm or len(databases) > 1:
         return
-    database, given = _database(host, vocabulary), host.variables.get(intent.confirm)
+    database, given = databases[0] if databases else None, host.variables.get(intent.confirm)
     said = "nothing confirms it" if given is None else f"{intent.confirm} is {_shown(intent.confirm, given, host)}"
     if _is_template(database):
         yield "Variable db_name cannot be resolved before the roles are loaded. Write the database's name itself."
-    elif str(given) == str(database):
+    elif given is not None and database in (None, str(given)):
         return
-    elif "db_name" in host.encrypted:
+    elif database is None or "db_name" in host.encrypted:
         yield f"This {intent.operation} needs a confirmation, and {said}. Name the database in {intent.confirm}."
     else:
         yield (
@@ -369,9 +391,14 @@ def _confirmation_problems(host: Host, vocabulary: Vocabulary, intent: Intent) -
         )
 
 
-def _database(host: Host, vocabulary: Vocabulary) -> object:
+def _databases(host: Host, vocabulary: Vocabulary) -> list[str]:
+    """The databases a host's variables name; none where that is found out later, and compared then."""
+    names = host.variables.get("db_name")
+    if not names and host.variables.get("db_runtime") in DISCOVERING_RUNTIMES:
+        return []
     declared = vocabulary.options.get("db_name")
-    return host.variables.get("db_name") or (declared and declared.default) or DEFAULT_DATABASE
+    names = names or (declared and declared.default) or DEFAULT_DATABASE
+    return [str(name) for name in names] if isinstance(names, (list, tuple)) else [str(names)]
 
 
 # --- helpers ---------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ansible.module_utils.runbook.connection import LOGIN_ARGUMENTS, Login
@@ -10,6 +11,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.explain import explain
 from ansible.module_utils.runbook.ledger import TABLE, Ledger, as_result, identifier
 from ansible.module_utils.runbook.session import (
+    INSUFFICIENT_PRIVILEGE,
     LOCK_NOT_AVAILABLE,
     Session,
     SqlError,
@@ -25,6 +27,18 @@ INFO_ARGUMENTS: dict[str, dict[str, Any]] = {
     "limit": {"type": "int", "default": 0},
     "require_primary": {"type": "bool", "default": False},
 }
+
+SERVER_ARGUMENTS: dict[str, dict[str, Any]] = {
+    **LOGIN_ARGUMENTS,
+    "databases": {"type": "list", "elements": "str", "default": []},
+}
+
+_SERVER = """
+SELECT pg_catalog.pg_is_in_recovery(),
+       pg_catalog.pg_postmaster_start_time()::text,
+       (SELECT coalesce(sender_host || ':' || sender_port, '') FROM pg_catalog.pg_stat_wal_receiver)
+"""
+_SYSTEM = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()"
 
 _LOCK_TIMEOUT = "5s"
 _HOLDERS = """
@@ -59,6 +73,47 @@ def inspect(login: Login, schema: str, limit: int, require_primary: bool) -> dic
             if error.sqlstate == LOCK_NOT_AVAILABLE:
                 raise _locked(session, login, schema) from error
             raise explain(error, f"Reading the ledger of {login}", "") from error
+
+
+def identify(login: Login, databases: Sequence[str]) -> dict[str, Any]:
+    """Read which server this is, and of which cluster.
+
+    PostgreSQL lets everybody call pg_control_system(); where a provider does not, the identifier stays empty. Where a
+    standby replays from is shown to members of pg_read_all_stats only (as pg_monitor is).
+
+    Parameters:
+        databases: what the caller wants to do there; returned as it is, so that one result has it all.
+
+    Returns:
+        the result of the module ``server_info``.
+
+    Raises:
+        RunbookError: what keeps the server from being asked.
+    """
+    with connect(login, application_name("info")) as session:
+        try:
+            session.query("SET TimeZone = 'UTC'")
+            in_recovery, started_at, upstream = session.query(_SERVER)[0]
+            system = _system_identifier(session)
+        except SqlError as error:
+            raise explain(error, f"Looking at the server of {login}", "") from error
+    return {
+        "system_identifier": system,
+        "started_at": started_at,
+        "in_recovery": in_recovery,
+        "upstream": upstream or "",
+        "databases": list(databases),
+        "server_version": session.server_version,
+    }
+
+
+def _system_identifier(session: Session) -> str:
+    try:
+        return str(session.query(_SYSTEM)[0][0])
+    except SqlError as error:
+        if error.sqlstate == INSUFFICIENT_PRIVILEGE:
+            return ""
+        raise
 
 
 def _read(session: Session, ledger: Ledger, limit: int) -> dict[str, Any]:

@@ -213,7 +213,7 @@ class Ledger:
 
         A schema that exists for the ledger alone must not attract the tables that files create without saying where.
         """
-        path, user = session.query("SELECT pg_catalog.current_setting('search_path'), session_user::text")[0]
+        path, user = session.query("SELECT pg_catalog.current_setting('search_path'), current_user::text")[0]
         entries = re.findall(r'"(?:[^"]|"")*"|[^,\s]+', path)
         if user != self.schema or '"$user"' not in entries:
             return None

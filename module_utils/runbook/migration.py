@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ansible.module_utils.runbook.duration import is_duration, milliseconds
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.script import Script, Statement, read_script
 from ansible.module_utils.runbook.statement import refused_in_transaction, transaction_control
@@ -23,8 +24,6 @@ _INCLUDE = re.compile(rb"\\i(?:r|nclude|nclude_relative)?[ \t]")
 # -- name: value, in the comment lines before the first statement
 _DIRECTIVE = re.compile(rb"--\s*([A-Za-z][A-Za-z_ -]*?)\s*:\s*(.*?)\s*$")
 _DIRECTIVES = ("transaction", "lock_timeout", "statement_timeout")
-_DURATION = re.compile(r"(\d+)\s*(ms|s|min|h)")
-_MILLISECONDS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000}
 
 
 @dataclass(frozen=True)
@@ -197,22 +196,6 @@ def read_directives(content: bytes, name: str) -> Directives:
     )
 
 
-def milliseconds(duration: str | None) -> int | None:
-    """``500ms``, ``5s``, ``10min``, ``4h`` or ``0`` in milliseconds; None stays None.
-
-    Raises:
-        ValueError: for anything else.
-    """
-    if duration is None:
-        return None
-    if duration == "0":
-        return 0
-    match = _DURATION.fullmatch(duration)
-    if match is None:
-        raise ValueError(duration)
-    return int(match.group(1)) * _MILLISECONDS[match.group(2)]
-
-
 def _checksum(sources: Sequence[tuple[str, bytes]]) -> str:
     digest = hashlib.sha256(_normal(sources[0][1]))
     for name, included in sources[1:]:
@@ -252,7 +235,7 @@ def _header(content: bytes) -> list[tuple[int, str, str]]:
 def _meant(key: str, value: str) -> str:
     """The directive a header line was probably meant to be: near in name, with a value of its kind."""
     near = difflib.get_close_matches(key.replace(" ", "_").replace("-", "_"), _DIRECTIVES, n=1, cutoff=0.75)
-    value_fits = value == "none" or _DURATION.fullmatch(value)
+    value_fits = value == "none" or is_duration(value)
     return near[0] if near and value_fits else ""
 
 

@@ -48,6 +48,22 @@ def wanted(params: Mapping[str, Any]) -> Wanted:
     )
 
 
+def refuse_unconfirmed(params: Mapping[str, Any]) -> None:
+    """Compare the confirmation, where one is asked for, with the database that it has to name.
+
+    Raises:
+        RunbookError: ``confirmation`` when it names another one.
+    """
+    confirmation, database = params["confirmation"], params["login_db"]
+    if confirmation not in (None, database):
+        said = f'the confirmation names "{confirmation}"' if confirmation else "nothing confirms it"
+        raise RunbookError(
+            f"This changes what is in database {database}, and {said}. Nothing was done. "
+            f"If you mean it, add -e rollback_confirm={database} to the command.",
+            code="confirmation",
+        )
+
+
 def predicted(plan: Plan) -> dict[str, Any]:
     """The result of a plan that has not been carried out: what check mode returns."""
     return {
@@ -91,16 +107,16 @@ def done(answer: Mapping[str, Any]) -> str:
     return f"Version {_number(answer['version'])}: {', '.join(parts)}."
 
 
-def diff(state: State, plan: Plan, files: Sequence[Prepared]) -> list[dict[str, Any]]:
-    """The ledger before and after, then the SQL of each file that is to run."""
+def diff(database: str, state: State, plan: Plan, files: Sequence[Prepared]) -> list[dict[str, Any]]:
+    """The ledger of a database before and after, then the SQL of each file that is to run."""
     before = {row.version: row.name or row.description or "" for row in state.rows}
     gone = {migration.version for migration in plan.roll_back}
     after = {version: name for version, name in before.items() if version not in gone}
     after.update({m.version: m.name for m in (*plan.repair, *plan.adopt, *plan.baseline, *plan.apply)})
     return [
         {
-            "before_header": "ledger now",
-            "after_header": "ledger after the run",
+            "before_header": f"ledger of {database} now",
+            "after_header": f"ledger of {database} after the run",
             "before": _ledger_text(before),
             "after": _ledger_text(after),
         },

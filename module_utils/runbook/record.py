@@ -165,8 +165,28 @@ class HostError:
 
 
 @dataclass
+class Replay:
+    """How a standby took what its primary changed."""
+
+    seconds: float | None = None
+    lag_bytes: int | None = None
+    paused: bool | None = None
+    receiving: bool | None = None
+
+    @classmethod
+    def from_result(cls, source: Mapping[str, Any]) -> Replay:
+        """Copy the known fields of a result of ``standby_replay``."""
+        return cls(
+            seconds=_number(source.get("seconds")),
+            lag_bytes=_integer(source.get("lag_bytes")),
+            paused=_boolean(source.get("paused")),
+            receiving=_boolean(source.get("receiving")),
+        )
+
+
+@dataclass
 class HostEntry:
-    """What the run did to the database of one inventory host."""
+    """What the run did to one database of an inventory host."""
 
     database: str | None = None
     schema: str | None = None
@@ -181,7 +201,14 @@ class HostEntry:
     baselined: list[dict[str, Any]] = field(default_factory=list)
     repaired: list[dict[str, Any]] = field(default_factory=list)
     pending: list[dict[str, Any]] = field(default_factory=list)
+    replay: Replay | None = None
     error: HostError | None = None
+
+    def take_replay(self, result: Mapping[str, Any], clean: Clean) -> None:
+        """Merge a result of ``standby_replay``; one that did not answer says nothing but why."""
+        if "lag_bytes" in result:
+            self.replay = Replay.from_result(result)
+        self.message = _text(result.get("msg"), clean) or self.message
 
     def take(self, result: Mapping[str, Any], clean: Clean) -> None:
         """Merge a result of ``schema_migration``: what was done adds up, the newest description of the state wins."""
@@ -214,6 +241,21 @@ class Record:
     started_at: str = ""
     ended_at: str | None = None
     seconds: float | None = None
+
+    def entry(self, host: str, database: object) -> HostEntry:
+        """Return the entry of a host's database: the host's own, and for further databases one of their own.
+
+        Parameters:
+            database: its name, or anything else when the host as a whole is meant.
+        """
+        own = self.hosts[host]
+        if not isinstance(database, str) or own.database in (None, database):
+            return own
+        return self.hosts.setdefault(f"{host}/{database}", HostEntry())
+
+    def entries(self, host: str) -> list[HostEntry]:
+        """Return the host's own entry and those of its further databases."""
+        return [entry for name, entry in self.hosts.items() if name == host or name.startswith(f"{host}/")]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as it is written, in the order of the documentation."""

@@ -39,7 +39,7 @@ class RunLock:
 
     def __init__(self, session: Session, database: str) -> None:
         self.session = session
-        self._database = database
+        self.database = database
         self._key = _signed(zlib.crc32(database.encode()))
 
     def acquire(self, wait_seconds: float) -> None:
@@ -52,7 +52,7 @@ class RunLock:
         while not self._try():
             if time.monotonic() >= deadline:
                 raise RunbookError(
-                    f"Another run is working on database {self._database}: {self._holder()}. "
+                    f"Another run is working on database {self.database}: {self._holder()}. "
                     f"Waited {wait_seconds:g} s for it. Let it finish and start this run again.",
                     code="locked",
                 )
@@ -66,7 +66,7 @@ class RunLock:
         """
         if not self.session.alive:
             raise RunbookError(
-                f"The session that holds the run lock of database {self._database} was ended from outside, "
+                f"The session that holds the run lock of database {self.database} was ended from outside, "
                 "so this run stopped before its next change. "
                 "Everything recorded so far is complete; start the run again.",
                 code="lock-lost",

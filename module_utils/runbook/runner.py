@@ -75,7 +75,10 @@ class Done:
 
 @dataclass
 class Outcome:
-    """What a run has done so far; filled as it goes, so that a failure can report it."""
+    """What a run has done so far; filled as it goes, so that a failure can report it.
+
+    ``wal_lsn`` is the position that a standby has replayed when it has everything; None when nothing was changed.
+    """
 
     applied: list[Done] = field(default_factory=list)
     rolled_back: list[Done] = field(default_factory=list)
@@ -83,6 +86,7 @@ class Outcome:
     adopted: list[Entry] = field(default_factory=list)
     baselined: list[Entry] = field(default_factory=list)
     version: int | None = None
+    wal_lsn: str | None = None
     begun: bool = False
 
     @property
@@ -225,7 +229,7 @@ class Runner:
             self.session.renew()
             self._path = self.ledger.path_without(self.session)
         else:
-            self.session.run([Piece(b"DISCARD ALL")])
+            self.session.reset()
 
     def _in_one_transaction(self, bundle: BundleReader, group: Sequence[tuple[Task, int]]) -> list[Done]:
         done: list[Done] = []
@@ -471,7 +475,7 @@ class Runner:
         if self.session.in_transaction:
             self.session.run([Piece(b"ROLLBACK")])
         if not keep_session:
-            self.session.run([Piece(b"DISCARD ALL")])
+            self.session.reset()
 
     def result(self, task: Task, started: float) -> Done:
         """What to report about a file that ran since ``started`` (``time.monotonic``)."""
@@ -492,11 +496,11 @@ def milliseconds_since(started: float) -> int:
     return round((time.monotonic() - started) * 1000)
 
 
-def end_orphans(session: Session, application: str, patience: float = 5.0) -> list[int]:
+def end_orphans(lock: RunLock, application: str, patience: float = 5.0) -> list[int]:
     """End sessions that earlier runs left at work; returns the pids that had to be ended.
 
-    The run lock is held, so whoever carries a working session's name is the rest of a run that died:
-    its server process may still be building an index for it.
+    The run lock is held and this run not at work yet, so whoever carries a working session's name is the rest of a run
+    that died: its server process may still be building an index for it.
 
     Parameters:
         application: what the application_name of working sessions starts with.
@@ -510,9 +514,10 @@ def end_orphans(session: Session, application: str, patience: float = 5.0) -> li
     while True:
         orphans = [
             pid
-            for (pid,) in session.query(
-                "SELECT pid FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database() "
-                "AND pid <> pg_catalog.pg_backend_pid() AND pg_catalog.starts_with(application_name, %s)",
+            for (pid,) in lock.session.query(
+                "SELECT pid FROM pg_catalog.pg_stat_activity "
+                "WHERE datname = %s AND pg_catalog.starts_with(application_name, %s)",
+                lock.database,
                 application,
             )
         ]
@@ -520,7 +525,7 @@ def end_orphans(session: Session, application: str, patience: float = 5.0) -> li
             return sorted(ended)
         if time.monotonic() >= deadline:
             for pid in orphans:
-                session.query("SELECT pg_catalog.pg_terminate_backend(%s)", pid)
+                lock.session.query("SELECT pg_catalog.pg_terminate_backend(%s)", pid)
             ended.update(orphans)
         if time.monotonic() >= deadline + 60:
             raise RunbookError(

@@ -9,7 +9,10 @@ thrown away as they arrive, so that memory does not depend on what a statement r
 from __future__ import annotations
 
 import select
+import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 try:
@@ -21,6 +24,8 @@ except ImportError:  # reported by require_psycopg() with the sentence an operat
 from ansible.module_utils.runbook.connection import Login
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.piece import Piece
+from ansible.module_utils.runbook.requirements import OLDEST_PSYCOPG, why_unusable
+from ansible.module_utils.runbook.unreachable import unreachable
 
 APPLICATION_PREFIX = "schema-runbook"
 OLDEST_SERVER = 130000
@@ -29,9 +34,13 @@ OLDEST_SERVER = 130000
 LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK_DETECTED = "40P01"
 QUERY_CANCELED = "57014"
+INSUFFICIENT_PRIVILEGE = "42501"
 
 # How long a pooler may take to find a server for a waiting client.
 _POOL_SECONDS = 1.0
+
+# Between two looks at a server that is not up yet, in seconds.
+_PAUSE = 0.2
 
 _CLIENT_CHECK = "client_connection_check_interval = '2s'"
 
@@ -45,11 +54,16 @@ _CHANGES_STRINGS = (b"standard_conforming_strings", b"backslash_quote", b"client
 
 
 def require_psycopg() -> None:
-    """Raise when psycopg 3 cannot be imported on this host."""
-    if psycopg is None:
+    """Raise when the interpreter of this host has no psycopg that the engine can use.
+
+    Raises:
+        RunbookError: ``missing-library``.
+    """
+    reason = why_unusable("psycopg", OLDEST_PSYCOPG)
+    if reason is not None:
         raise RunbookError(
-            "The Python library psycopg (version 3) is missing on the host that runs the modules. "
-            "Install it for the interpreter in ansible_python_interpreter: pip install 'psycopg[binary]'.",
+            f"The Python library psycopg cannot be used by {sys.executable} ({reason}). "
+            "Run ansible-playbook prepare.yml -l HOST, HOST being this host's name in the inventory.",
             code="missing-library",
         )
 
@@ -91,10 +105,15 @@ class Session:
     """One connection in autocommit mode.
 
     ``run`` sends migration text; ``query`` is for the engine's own questions, with parameters bound by the driver.
+
+    Parameters:
+        parameters: what libpq needs to know.
+        role: the role they log in to act as, empty for the user's own.
     """
 
-    def __init__(self, parameters: dict[str, Any]) -> None:
+    def __init__(self, parameters: dict[str, Any], role: str = "") -> None:
         self._parameters = parameters
+        self._role = role
         self._connect()
         self.pid: int = self._pgconn.backend_pid
         self.server_version: int = self._connection.info.server_version
@@ -117,6 +136,13 @@ class Session:
         except psycopg.OperationalError as error:
             raise SqlError("", " ".join(str(error).split())) from error
         self.pid = int(self.query("SELECT pg_catalog.pg_backend_pid()")[0][0])
+
+    def reset(self) -> None:
+        """Forget what was set since the login."""
+        self.run([Piece(b"DISCARD ALL")])
+        if self._role:
+            # Minor releases before November 2024 (17.1, 16.5, …) forget the role of the login, too.
+            self.run([Piece(b"RESET ROLE")])
 
     def query(self, sql: str, *params: Any) -> list[tuple[Any, ...]]:
         """Run one of the engine's own statements and return its rows (none for a command)."""
@@ -147,6 +173,11 @@ class Session:
             pq.TransactionStatus.INTRANS,
             pq.TransactionStatus.INERROR,
         )
+
+    @property
+    def password(self) -> str:
+        """The password that libpq had for the login, wherever it found it; empty when it had none."""
+        return str(self._connection.info.password)
 
     @property
     def alive(self) -> bool:
@@ -320,22 +351,73 @@ def connect(login: Login, application_name: str) -> Session:
     """Open a session.
 
     Raises:
-        RunbookError: ``connection`` when the server cannot be reached or refuses the login.
+        RunbookError: ``connection`` when the server cannot be reached or refuses the login; ``session-role`` when the
+            user may not act as the session role; ``password-file``.
     """
     require_psycopg()
     try:
-        return Session(login.libpq(application_name))
+        session = _log_in(login, application_name)
     except psycopg.OperationalError as error:
-        reason = " ".join(str(error).split())
-        raise RunbookError(
-            f"Cannot connect to {login}: {reason.rstrip('.?')}. "
-            "Check that the server runs and that db_host, db_port, db_user, db_password and db_name are right.",
-            code="connection",
-        ) from error
+        refused = _refused_role(login, application_name) if login.session_role else None
+        raise refused or unreachable(login, str(error)) from error
     except psycopg.ProgrammingError as error:  # an unknown keyword in connect_params
         raise RunbookError(
             f"The connection parameters for {login} are not usable: {error}.", code="connection"
         ) from error
+    if login.session_role and session.query("SELECT current_user::text")[0][0] != login.session_role:
+        session.close()
+        raise _role_lost(login)
+    return session
+
+
+def _log_in(login: Login, application_name: str) -> Session:
+    parameters = login.libpq(application_name)
+    try:
+        return Session(parameters, login.session_role)
+    except psycopg.OperationalError:
+        if not _comes_up(parameters, login.connect_wait):
+            raise
+    return Session(parameters, login.session_role)
+
+
+def _comes_up(parameters: dict[str, Any], seconds: float) -> bool:
+    """Whether the server takes sessions within so many seconds; it may be at its first start, or recovering.
+
+    Only the server itself can say so: a container's health check may look at the socket, which is open before, and
+    Docker listens on a published port from the beginning. The question is that of pg_isready and needs no login.
+    """
+    server = psycopg.conninfo.make_conninfo(**parameters).encode()
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if pq.PGconn.ping(server) == pq.Ping.OK:
+            return True
+        time.sleep(_PAUSE)
+    return False
+
+
+def _refused_role(login: Login, application_name: str) -> RunbookError | None:
+    """What is wrong with the session role; None when the login fails without it as well."""
+    try:
+        with Session(replace(login, session_role="").libpq(application_name)) as session:
+            session.query("SELECT pg_catalog.set_config('role', %s, false)", login.session_role)
+    except psycopg.OperationalError:
+        return None
+    except SqlError as error:
+        return RunbookError(
+            f"Cannot act as role {login.session_role} (db_session_role) in {login}: {error.message}. The role has to "
+            f'exist, and {login.user} to be a member of it: GRANT "{login.session_role}" TO "{login.user}".',
+            code="session-role",
+        )
+    return _role_lost(login)
+
+
+def _role_lost(login: Login) -> RunbookError:
+    return RunbookError(
+        f"Cannot act as role {login.session_role} (db_session_role) in {login}: something on the way, a connection "
+        "pooler most likely, does not hand the role on. Point db_host and db_port at PostgreSQL itself, or leave "
+        f'db_session_role empty and have this set there: ALTER ROLE "{login.user}" SET role = "{login.session_role}".',
+        code="session-role",
+    )
 
 
 def application_name(operation: str, requested_by: str = "") -> str:
@@ -362,7 +444,8 @@ def refuse_unusable(session: Session, login: Login) -> None:
     if recovering:
         raise RunbookError(
             f"The {login} is a standby: it replays another server's changes and accepts none. "
-            "Point db_host at the primary.",
+            "Point db_host at the primary, or add the primary to the run as a further host: then the run acts there "
+            "and waits for this one.",
             code="standby",
         )
     if read_only:

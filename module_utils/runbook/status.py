@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
+from ansible.module_utils.runbook.errors import failure_of
+
 HEADINGS = ("ENVIRONMENT", "HOST", "DATABASE", "VERSION", "PENDING", "LAST RUN")
 LEDGER_HEADINGS = ("VERSION", "APPLIED AT (UTC)", "DESCRIPTION")
 NAMES_SHOWN = 2
@@ -26,7 +28,7 @@ COUNTED = {
 
 @dataclass
 class Row:
-    """What the screen says about one host."""
+    """What the screen says about one database of a host; ``label`` names both where a host has several."""
 
     environment: str = ""
     host: str = ""
@@ -36,6 +38,8 @@ class Row:
     error: str | None = None
     last_run: dict[str, Any] = field(default_factory=dict)
     applied: list[Sequence[Any]] = field(default_factory=list)
+    standby: bool = False
+    label: str = ""
 
     @classmethod
     def from_mapping(cls, source: Mapping[str, Any]) -> Row:
@@ -52,13 +56,15 @@ class Row:
             error=source.get("error") or None,
             last_run=dict(source.get("last_run") or {}),
             applied=list(source.get("applied") or []),
+            standby=bool(source.get("standby")),
+            label=str(source.get("label") or source.get("host") or ""),
         )
 
     def cells(self) -> Sequence[str]:
         """Return the row's texts, in the order of the headings."""
         return (
             self.environment,
-            self.host,
+            f"{self.host} (standby)" if self.standby else self.host,
             self.database or "unknown",
             "none" if self.version is None else str(self.version),
             "unknown" if self.error is not None else pending_text(self.pending),
@@ -73,11 +79,50 @@ class Row:
         cells = [(str(version), str(at)[:19], text or "") for version, text, at, *_ in newest]
         lines = _table([LEDGER_HEADINGS, *cells])
         more = len(self.applied) - len(newest)
-        return ["", f"{self.host}:", *lines, *([f"… and {more} earlier"] if more else [])]
+        return ["", f"{self.label}:", *lines, *([f"… and {more} earlier"] if more else [])]
 
     def notes(self) -> Sequence[str]:
         """Return what needs a sentence instead of a cell."""
-        return [] if self.error is None else [f"{self.host}: {self.error}"]
+        return [] if self.error is None else [f"{self.label}: {self.error}"]
+
+
+def rows(
+    host: Mapping[str, Any],
+    databases: Sequence[str],
+    ledgers: Mapping[str, Any],
+    comparisons: Mapping[str, Any],
+    error: str = "",
+) -> list[dict[str, Any]]:
+    """What was seen on one host: a row for each of its databases.
+
+    Parameters:
+        host: what all of its rows have in common: ``host``, ``environment`` and ``last_run``.
+        ledgers: result of a loop over the module ``schema_info`` for these databases; empty when there was none.
+        comparisons: result of a loop over ``schema_migration`` that only looked; empty when there was none.
+        error: why there was none.
+    """
+    seen, compared = (dict(zip(databases, loop.get("results", ()))) for loop in (ledgers, comparisons))
+    return [
+        {
+            **host,
+            "label": f"{host['host']}, {name}" if len(databases) > 1 else host["host"],
+            **_row(name, seen.get(name, {}), compared.get(name, {}), error),
+        }
+        for name in databases
+    ]
+
+
+def _row(database: str, ledger: Mapping[str, Any], comparison: Mapping[str, Any], error: str) -> dict[str, Any]:
+    read, fits = "version" in ledger, "pending" in comparison and not comparison.get("failed")
+    problem = None if fits else (not read and failure_of(ledger)) or comparison.get("msg") or error
+    return {
+        "database": database,
+        **({"version": ledger["version"]} if read else {}),
+        "standby": ledger.get("in_recovery", False),
+        "pending": comparison.get("pending", []),
+        "applied": ledger.get("ledger", {}).get("rows", []),
+        "error": problem,
+    }
 
 
 def screen(rows: Sequence[Mapping[str, Any]]) -> str:

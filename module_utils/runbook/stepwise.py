@@ -38,12 +38,12 @@ from ansible.module_utils.runbook.statement import (
 if TYPE_CHECKING:
     from ansible.module_utils.runbook.runner import Done, Runner
 
-# The engine's statements inside a file's own session: as the login user, names in pg_catalog only, and
-# back to whatever the file had set when the transaction ends.
+# The engine's statements inside a file's own session: as whom the session was opened for, names in pg_catalog only,
+# and back to whatever the file had set when the transaction ends.
 AS_RUNNER = (
     Piece(b"SET CONSTRAINTS ALL IMMEDIATE"),  # what was deferred is the file's: it runs while the file's settings hold
     Piece(b"SET LOCAL SESSION AUTHORIZATION DEFAULT"),
-    Piece(b"SET LOCAL ROLE NONE"),
+    Piece(b"SET LOCAL role TO DEFAULT"),  # the login's role; SET ROLE NONE would leave that, too
     Piece(b"SET LOCAL search_path TO ''"),
 )
 _COMMIT = Piece(b"COMMIT")

@@ -14,6 +14,7 @@ from ansible.errors import AnsibleTemplateError
 from ansible.module_utils.common.yaml import yaml_load
 from ansible.parsing.vault import is_encrypted_file
 from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import callback_loader
 from ansible.release import __version__ as core_version
 
 try:
@@ -47,10 +48,11 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
                 "operation": {"type": "str", "default": "run"},
                 "confirm": {"type": "str", "default": ""},
                 "span_environments": {"type": "bool", "default": False},
+                "one_database": {"type": "bool", "default": False},
             }
         )
         intent = guard.Intent(**arguments)
-        specs = _argument_specs(Path(C.DEFAULT_ROLES_PATH[0]))
+        specs = _argument_specs(_roles())
         vocabulary = guard.Vocabulary.of_roles(specs)
         raw_get = task_vars["hostvars"].raw_get
         hosts = [
@@ -64,6 +66,8 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
     def _host(self, name: str, raw: Mapping[str, Any], vocabulary: guard.Vocabulary, confirm: str) -> guard.Host:
         """Describe one host; only the few values that the guard must know are templated."""
         concerned = {key: value for key, value in raw.items() if vocabulary.concerns(key) or key == confirm}
+        # What a role provided in an earlier play of the same run, such as db_server, was not set by anybody.
+        concerned = {key: value for key, value in concerned.items() if not _is_of_a_role(key, value)}
         origins = _origins(concerned)
         templar = self._templar.copy_with_new_env(available_variables={**vocabulary.defaults(), **raw})
         must_know = {key: _resolved(concerned[key], templar) for key in (*guard.RESOLVED, confirm) if key in concerned}
@@ -81,14 +85,23 @@ def _controller() -> guard.Controller:
     needed = {
         "library": (C.DEFAULT_MODULE_PATH, "library"),
         "module_utils": (C.DEFAULT_MODULE_UTILS_PATH, "module_utils"),
-        "callback_plugins": (C.DEFAULT_CALLBACK_PLUGIN_PATH, "plugins/callback"),
     }
     astray = [
         setting
         for setting, (configured, folder) in needed.items()
         if PROJECT / folder not in [Path(path).resolve() for path in configured]
     ]
+    # Controllers replace the configured callbacks by their own; ours is found beside the playbooks, too.
+    record = callback_loader.find_plugin("run_record")
+    if record is None or not Path(record).resolve().is_relative_to(PROJECT):
+        astray.append("callback_plugins")
     return guard.Controller(core_version, str(PROJECT), C.CONFIG_FILE, astray)
+
+
+def _roles() -> Path:
+    """The folder that the roles come from; controllers put folders of their own before the configured one."""
+    folders = [Path(folder) for folder in C.DEFAULT_ROLES_PATH]
+    return next((folder for folder in folders if (folder / "db").is_dir()), PROJECT / "roles")
 
 
 def _argument_specs(roles: Path) -> dict[str, Mapping[str, object]]:
@@ -115,6 +128,12 @@ def _origins(variables: Mapping[str, object]) -> dict[str, Any]:
         return {}
     found = {name: Origin.get_tag(value) or Origin.get_tag(name) for name, value in variables.items()}
     return {name: origin for name, origin in found.items() if origin is not None}
+
+
+def _is_of_a_role(name: str, value: object) -> bool:
+    """Whether a task of one of the project's roles set this variable."""
+    origin = _origins({name: value}).get(name)
+    return origin is not None and bool(origin.path) and Path(origin.path).is_relative_to(_roles())
 
 
 def _place(origin: Any) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import ansible.module_utils
 from ansible import constants as C
+from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
 # Ansible ships configured module_utils to targets; on the controller a plugin has to say where they are.
@@ -21,7 +22,7 @@ from ansible.module_utils.runbook import presentation
 from ansible.module_utils.runbook.arguments import MIGRATION_ARGUMENTS
 from ansible.module_utils.runbook.bundle import Order, Task, write_bundle
 from ansible.module_utils.runbook.connection import LOGIN_ARGUMENTS
-from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.errors import RunbookError, failure_of
 from ansible.module_utils.runbook.ledger import Entry, State, digest, from_result
 from ansible.module_utils.runbook.migration import Folder, Migration, Prepared, prepare, read_folder
 from ansible.module_utils.runbook.plan import Plan, Wanted, make_plan
@@ -51,6 +52,7 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
         return result
 
     def _migrate(self, params: dict[str, Any], task_vars: dict[str, Any], result: dict[str, Any]) -> None:
+        presentation.refuse_unconfirmed(params)
         wanted = presentation.wanted(params)
         for _ in range(PLANS):
             folder, answer = self._look(params, task_vars)
@@ -68,7 +70,7 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
                 return
             tasks = self._prepare(plan, folder, params, result)
             if self._task.diff:
-                result["diff"] = presentation.diff(state, plan, [prepared for _, prepared in tasks])
+                result["diff"] = presentation.diff(params["login_db"], state, plan, [prepared for _, prepared in tasks])
             if self._task.check_mode:
                 result["changed"] = True
                 return
@@ -95,7 +97,8 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
 
     def _inspect(self, params: dict[str, Any], limit: int, task_vars: dict[str, Any]) -> dict[str, Any]:
         login = {name: params[name] for name in LOGIN_ARGUMENTS}
-        arguments = {**login, "schema": params["schema"], "limit": limit, "require_primary": True}
+        shared = {name: params[name] for name in ("schema", "require_primary")}
+        arguments = {**login, **shared, "limit": limit}
         return self._call("schema_info", arguments, task_vars)
 
     def _prepare(
@@ -131,7 +134,7 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
             adopt=_entries(plan.adopt),
             baseline=_entries(plan.baseline),
         )
-        bundle = self._ship(order, tasks)
+        bundle = self._ship(order, tasks, task_vars["inventory_hostname"])
         answer = self._call("schema_migration", {**params, "_bundle": bundle, "_requested_by": _requester()}, task_vars)
         stale = bool(answer.pop("stale", False))
         result.update(answer)
@@ -143,7 +146,7 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
             result["msg"] = presentation.done(answer)
         return stale
 
-    def _ship(self, order: Order, tasks: list[tuple[Task, Prepared]]) -> str:
+    def _ship(self, order: Order, tasks: list[tuple[Task, Prepared]], host: str) -> str:
         shell = self._connection._shell
         folder = shell.tmpdir or self._make_tmp_path()
         remote = shell.join_path(folder, "bundle")
@@ -151,14 +154,32 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
             write_bundle(local, order, tasks)
             local.flush()
             self._transfer_file(local.name, remote)
-        self._fixup_perms2((folder, remote), execute=False)
+        self._hand_over(folder, remote, host)
         return str(remote)
+
+    def _hand_over(self, folder: str, bundle: str, host: str) -> None:
+        """Let the account that the module runs as read the bundle, and remove it."""
+        try:
+            self._fixup_perms2((folder, bundle), execute=False)
+        except AnsibleError as error:
+            raise RunbookError(
+                f"The account {self._get_remote_user()} has no way to hand a file to "
+                f"{self.get_become_option('become_user')} on {host}: setfacl is missing or does not work there. "
+                f"Run ansible-playbook prepare.yml -l {host}.",
+                code="hand-over",
+            ) from error
+        if self._is_become_unprivileged():
+            # Ansible grants no more than reading. Where there are no access control lists, it has found another way
+            # and the folder goes at the end of the task.
+            self._remote_set_user_facl([folder], self.get_become_option("become_user"), "rwx")
 
     def _call(self, module: str, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] = self._execute_module(
             module_name=module, module_args=arguments, task_vars=task_vars, wrap_async=False
         )
         answer.pop("invocation", None)
+        if answer.get("module_stderr"):
+            answer["msg"] = failure_of(answer)
         return answer
 
 

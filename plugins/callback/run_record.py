@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from ansible.playbook.play import Play
 
 OPERATION_VARIABLE = "guard_operation"
-MODULE = "schema_migration"
+MIGRATION, REPLAY = "schema_migration", "standby_replay"
 SECRET_NAMES = ("password", "pass", "passphrase", "secret", "token")
 
 
@@ -74,7 +74,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
         self._playbook = ""
         self._play: Play | None = None
         self._files: list[run.RecordFile] = []
-        self._entries: dict[str, tuple[run.RecordFile, run.HostEntry]] = {}
+        self._file_of: dict[str, run.RecordFile] = {}
         self._warned = False
 
     # --- what Ansible reports ---------------------------------------------------------------------------------
@@ -82,7 +82,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
     def v2_playbook_on_start(self, playbook: Playbook) -> None:
         """Remember the playbook's name; each playbook of a command line has records of its own."""
         self._playbook = str(playbook._file_name)
-        self._files, self._entries = [], {}
+        self._files, self._file_of = [], {}
 
     def v2_playbook_on_play_start(self, play: Play) -> None:
         """Start the records at the first play that names its operation."""
@@ -122,9 +122,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
         must not claim success for hosts that may never have had their turn.
         """
         lost = {*stats.failures, *stats.dark}
-        for host, (_file, entry) in self._entries.items():
-            if host not in lost:
-                entry.error = None
+        for host, file in self._file_of.items():
+            for entry in file.record.entries(host):
+                if host not in lost:
+                    entry.error = None
         for file in self._files:
             self._finish(file, run.FAILED if lost else run.SUCCEEDED)
 
@@ -157,26 +158,29 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
 
     def _follow(self, file: run.RecordFile) -> None:
         self._files.append(file)
-        for host, entry in file.record.hosts.items():
-            self._entries[host] = (file, entry)
+        self._file_of.update(dict.fromkeys(file.record.hosts, file))
 
     def _take(self, result: CallbackTaskResult, failed: bool = False) -> None:
-        """Update the host's entry; tasks that neither migrate nor fail are none of the record's business."""
-        migration = result.task.action.rpartition(".")[2] == MODULE
-        if result.host.name not in self._entries or not (migration or failed):
+        """Update the host's entry; tasks that say nothing about the database and do not fail are not its business."""
+        module = result.task.action.rpartition(".")[2]
+        if result.host.name not in self._file_of or not (module in (MIGRATION, REPLAY) or failed):
             return
-        file, entry = self._entries[result.host.name]
+        file = self._file_of[result.host.name]
         clean = self._cleaner(result)
-        if migration:
+        entry = file.record.entry(result.host.name, result.result.get("database") if module == MIGRATION else None)
+        if module == MIGRATION:
             entry.take(result.result, clean)
+        elif module == REPLAY:
+            entry.take_replay(result.result, clean)
         if failed:
             entry.error = run.HostError.from_result(result.task_name, result.result, clean)
         with self._only_warning(file.path):
             file.write()
 
     def _has_error_of(self, result: CallbackTaskResult) -> bool:
-        _file, entry = self._entries.get(result.host.name, (None, run.HostEntry()))
-        return entry.error is not None and entry.error.task == result.task_name
+        file = self._file_of.get(result.host.name)
+        errors = [entry.error for entry in file.record.entries(result.host.name)] if file else []
+        return any(error is not None and error.task == result.task_name for error in errors)
 
     def _cleaner(self, result: CallbackTaskResult) -> Callable[[str], str]:
         """Return the function that masks every secret the host's variables hold."""

@@ -41,6 +41,13 @@ options:
     description: Database to work on.
     type: str
     default: cm
+  connect_wait:
+    description:
+      - How long to wait for a server that takes no sessions yet, such as a container on its first boot. A number and a
+        unit, V(60s); V(0) does not wait.
+      - A login that the server refuses fails at once.
+    type: str
+    default: "0"
   session_role:
     description: Role to act as after connecting.
     type: str

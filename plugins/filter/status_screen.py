@@ -9,14 +9,15 @@ short_description: Show the state of every environment on one screen
 version_added: "1.0.0"
 author: Schema Runbook contributors
 description:
-  - Renders one line per host with its version, its pending migrations and its last run.
+  - Renders one line per host and database with its version, its pending migrations and its last run.
 options:
   _input:
     description:
-      - One dictionary per host with C(environment), C(host), C(database), C(version) (left out when it
-        is not known), C(pending) (file names), C(error) (why the database could not be read or does not go with
-        the files, if so), C(last_run) (the value of the filter C(last_run)) and C(applied) (C(ledger.rows) of
-        the module C(schema_info)).
+      - One dictionary per host and database, as the filter C(status_rows) makes them, with C(environment), C(host),
+        C(database), C(version) (left out when it is not known), C(pending) (file names), C(error) (why the database
+        could not be read or does not go with the files, if so), C(last_run) (the value of the filter C(last_run)),
+        C(applied) (C(ledger.rows) of the module C(schema_info)), C(standby) (whether the server is one) and C(label)
+        (what to call the database below the table, if not by its host).
     type: list
     elements: dict
     required: true
@@ -54,6 +55,17 @@ def status_screen(rows: Sequence[Mapping[str, Any]]) -> str:
     return str(status.screen(rows))
 
 
+def status_rows(
+    host: Mapping[str, Any],
+    databases: Sequence[str],
+    ledgers: Mapping[str, Any],
+    comparisons: Mapping[str, Any],
+    error: str = "",
+) -> list[dict[str, Any]]:
+    """Return what was seen on one host as rows for ``status_screen``, one for each database."""
+    return list(status.rows(host, databases, ledgers, comparisons, error))
+
+
 def last_run(environment: str, directory: str | None = None) -> dict[str, Any]:
     """Return what the newest run of an environment did, check mode aside; empty when there was none."""
     folder = Path(directory or runs_directory(constants.CONFIG_FILE)) / environment
@@ -69,4 +81,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {"status_screen": status_screen, "last_run": last_run}
+        return {"status_screen": status_screen, "status_rows": status_rows, "last_run": last_run}
