@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A real PostgreSQL for the tests: one embedded server per test process, one fresh database per test."""
+"""A real PostgreSQL for the tests: one embedded server per test process, one fresh database per test; and the lab."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import lab
 import psycopg
 import pytest
 from ansible.module_utils.runbook import embedded
@@ -68,6 +69,16 @@ def home() -> Iterator[Path]:
     with reachable_directory() as parent:
         yield parent / "home"
         embedded.remove(embedded.Wanted(home=str(parent / "home")))
+
+
+@pytest.fixture(scope="session")
+def engine() -> None:
+    """A Docker engine with the lab's images: without it a test is skipped, or has failed where it is required."""
+    reason = lab.why_not()
+    if reason and os.environ.get("REQUIRE_DOCKER") == "1":
+        pytest.fail(f"REQUIRE_DOCKER=1, but: {reason}")
+    if reason:
+        pytest.skip(reason)
 
 
 _names = (f"t{os.getpid()}_{number}" for number in itertools.count(1))

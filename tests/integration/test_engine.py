@@ -373,7 +373,7 @@ ALTER TABLE b ADD j int;
             "move the use into the next file",
         ),
         ("55006", DEFERRED, "split the file in two"),
-        ("42501", "SET ROLE pg_monitor; CREATE TABLE nobody.x ();", "grant it, or connect as the owner"),
+        ("42501", "SET ROLE pg_monitor; CREATE TABLE nobody.x ();", "grant it, or act as the owner"),
         ("42P06", "CREATE SCHEMA cm; CREATE SCHEMA cm;", "CREATE SCHEMA IF NOT EXISTS"),
     ],
 )

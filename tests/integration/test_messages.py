@@ -237,7 +237,7 @@ SERVER = {
     ),
     "a user without privileges": Case(
         "sql",
-        "The user of the run lacks a privilege: grant it, or connect as the owner (db_user).",
+        "The user of the run lacks a privilege: grant it, or act as the owner (db_user, db_session_role).",
         sql="CREATE SCHEMA locked_away; CREATE TABLE locked_away.secret (); CREATE ROLE stranger_{database};",
         files={"002_b.sql": "SET ROLE stranger_{database};\nSELECT FROM locked_away.secret;"},
     ),
@@ -392,7 +392,7 @@ def test_a_wrong_confirmation_rolls_nothing_back_even_when_the_guard_is_left_out
     for wrong in ({}, {"rollback_confirm": "cm"}):
         failed = project.run("rollback.yml", *way_round, rollback_version=0, code=2, **wrong)
         assert contents(project) == before
-        assert failed.error["code"] == "rollback-not-allowed"
-        assert "-e rollback_version=0 -e rollback_confirm=<database>" in failed.error["message"]
+        assert failed.error["code"] == "confirmation"
+        assert f"add -e rollback_confirm={project.database.database} to the command" in failed.error["message"]
     right = {"rollback_version": 0, "rollback_confirm": project.database.database}
     assert project.run("rollback.yml", *way_round, **right).changed == 1

@@ -465,3 +465,11 @@ def test_a_fresh_clone_runs_both_environments_and_a_further_one(clone: Project) 
     assert sorted(path.name for path in (clone.root / ".embedded").iterdir()) == ["cm-qa"]
     down = clone.run("migrate.yml", "--check", code=2)
     assert "The embedded server of cm-staging is not running, and check mode does not start it." in down.text
+
+
+def test_a_playbook_imports_several_operations(project: Project) -> None:
+    # What the roles of the first one provide is not taken for variables that somebody has set.
+    site = project.folder / "site.yml"
+    site.write_text(yaml.safe_dump([{"import_playbook": str(ROOT / name)} for name in ("migrate.yml", "status.yml")]))
+    project.run(str(site))
+    assert versions(project) == [1, 2, 3, 4]

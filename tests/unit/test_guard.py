@@ -246,6 +246,28 @@ def test_an_unresolvable_or_vaulted_name_of_the_database_is_not_repeated() -> No
     assert "hunter2" not in only(check(hidden, confirm="rollback_confirm"))
 
 
+@pytest.mark.parametrize("intent", [{"confirm": "restore_confirm"}, {"one_database": True}])
+def test_operations_on_one_database_refuse_a_list(intent: dict[str, Any]) -> None:
+    several = host(db_name=["cm", "billing"], restore_confirm="cm")
+    text = only(check(several, operation="restore", **intent))
+    assert "This restore works on one database, and db_name lists 2: cm, billing." in text
+    assert "-e db_name=cm." in text
+    assert check(several) == []
+    assert check(host(db_name=["billing"], restore_confirm="billing"), **intent) == []
+
+
+def test_an_empty_list_of_databases_is_refused() -> None:
+    assert "Variable db_name is an empty list." in only(check(host(db_name=[])))
+
+
+def test_a_database_that_a_container_names_is_compared_later() -> None:
+    intent = {"operation": "restore", "confirm": "restore_confirm"}
+    text = only(check(host(db_runtime="docker"), **intent))
+    assert "This restore needs a confirmation, and nothing confirms it. Name the database in restore_confirm." in text
+    assert check(host(db_runtime="docker", restore_confirm="whatever"), **intent) == []
+    assert only(check(host(db_runtime="docker", db_name="cm", restore_confirm="whatever"), **intent))
+
+
 def test_approval_says_what_was_checked() -> None:
     assert guard.approval("2.21.5", [STAGING]) == "ansible-core 2.21.5 and the variables of 1 host are in order."
     assert "2 hosts" in guard.approval("2.21.5", [STAGING, QA])

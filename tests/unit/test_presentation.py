@@ -54,6 +54,15 @@ def test_a_baseline_needs_a_number() -> None:
     assert refusal.value.code == "option"
 
 
+def test_a_confirmation_has_to_name_the_database() -> None:
+    for confirmation in (None, "billing"):
+        presentation.refuse_unconfirmed(options(login_db="billing", confirmation=confirmation))
+    for confirmation in ("cm", "", "Billing"):
+        with pytest.raises(RunbookError, match="Nothing was done.*add -e rollback_confirm=billing") as refusal:
+            presentation.refuse_unconfirmed(options(login_db="billing", confirmation=confirmation))
+        assert refusal.value.code == "confirmation"
+
+
 def test_a_prediction_says_everything_a_run_would_do() -> None:
     result = presentation.predicted(Plan(1, 3, repair=(ONE,), apply=(TWO, THREE)))
     assert result == {
@@ -100,7 +109,8 @@ def test_a_diff_shows_the_ledger_and_the_sql_without_passwords(tmp_path: Path) -
     (tmp_path / TWO.name).write_bytes(b"\xef\xbb\xbfCREATE ROLE a PASSWORD 'secret';\nVACUUM;\n")
     state = State((Row(1, "first", None, None, None), Row(3, None, None, THREE.name, "sum3")))
     plan = Plan(3, 2, adopt=(ONE,), apply=(TWO,), roll_back=(THREE,))
-    ledger, sql = presentation.diff(state, plan, [_prepared(tmp_path)])
+    ledger, sql = presentation.diff("cm", state, plan, [_prepared(tmp_path)])
+    assert (ledger["before_header"], ledger["after_header"]) == ("ledger of cm now", "ledger of cm after the run")
     assert ledger["before"] == "1 first\n3 003_x_y.sql\n"
     assert ledger["after"] == "1 001_x_y.sql\n2 002_x_y.sql\n"
     assert sql["prepared"] == (
@@ -114,7 +124,7 @@ def _prepared(folder: Path) -> Prepared:
 
 def test_a_diff_of_much_sql_shows_its_beginning(tmp_path: Path) -> None:
     (tmp_path / TWO.name).write_text("SELECT 1;\n" * 10_000)
-    _, sql = presentation.diff(State(()), Plan(None, 2, apply=(TWO,)), [_prepared(tmp_path)])
+    _, sql = presentation.diff("cm", State(()), Plan(None, 2, apply=(TWO,)), [_prepared(tmp_path)])
     assert sql["prepared"].startswith("-- 002_x_y.sql, in one transaction\nSELECT 1;\n")
     assert sql["prepared"].endswith("\n-- … and 80000 more characters\n")
     assert len(sql["prepared"]) < 20_200

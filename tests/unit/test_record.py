@@ -119,6 +119,26 @@ def test_results_of_one_host_are_merged() -> None:
     assert entry.applied == [{"version": 1}, {"version": 2}]
 
 
+def test_further_databases_of_a_host_have_entries_of_their_own() -> None:
+    record = new_record(hosts={"cm-staging": run.HostEntry(), "cm-staging-2": run.HostEntry()})
+    for database in ("cm", "billing", "cm"):
+        entry = record.entry("cm-staging", database)
+        entry.take({"database": database, "version": 4, "applied": [4]}, unchanged)
+    assert list(record.as_dict()["hosts"]) == ["cm-staging", "cm-staging-2", "cm-staging/billing"]
+    assert [len(entry.applied) for entry in record.entries("cm-staging")] == [2, 1]
+    assert record.entry("cm-staging", None) is record.hosts["cm-staging"]
+
+
+def test_a_standby_says_how_it_took_the_change() -> None:
+    entry = run.HostEntry()
+    entry.take_replay({"seconds": 0.3, "lag_bytes": 0, "paused": False, "receiving": True, "msg": "a b"}, str.upper)
+    assert entry.replay == run.Replay(0.3, 0, False, True)
+    assert entry.message == "A B"
+    silent = run.HostEntry()
+    silent.take_replay({"msg": "It is gone.", "failed": True}, unchanged)
+    assert silent.replay is None and silent.message == "It is gone."
+
+
 def test_every_text_of_a_result_is_cleaned() -> None:
     def clean(text: str) -> str:
         return run.scrub(text, ["s3cret"])
@@ -335,5 +355,6 @@ def test_documentation_shows_every_field() -> None:
     assert set(entry) == fields(run.HostEntry)
     assert set(migration) == fields(run.Migration)
     assert set(wait) == fields(run.LockWait)
+    assert all(f"`{name}`" in page for name in fields(run.Replay))
     assert set(wait["blockers"][0]) == fields(run.Blocker)
     assert all(f"`{name}`" in page for name in fields(run.HostError))

@@ -83,3 +83,40 @@ def test_the_newest_versions_of_the_ledger_are_shown_under_the_table() -> None:
         *(f"{number}        2026-11-22 14:15:30  step {number}" for number in (7, 6, 5, 4, 3)),
         "… and 2 earlier",
     ]
+
+
+HOST = {"host": "cm-staging", "environment": "staging", "last_run": {}}
+LEDGER = {"version": 4, "in_recovery": False, "ledger": {"rows": [[4, "d", "2026-11-22 14:15:30", "4_x.sql", "…"]]}}
+
+
+def test_a_standby_is_marked() -> None:
+    (seen,) = status.rows(HOST, ["cm"], {"results": [{**LEDGER, "in_recovery": True}]}, {"results": [{"pending": []}]})
+    line = status.screen([seen]).splitlines()[1]
+    assert line == "staging      cm-staging (standby)  cm        4        none     never"
+
+
+def test_each_database_of_a_host_has_a_row_and_what_went_wrong_is_its_own() -> None:
+    ledgers = {"results": [LEDGER, {"msg": "Cannot connect.", "failed": False}, {**LEDGER, "version": None}]}
+    comparisons = {
+        "results": [
+            {"pending": ["5_x.sql"], "msg": "Version 4: 1 to apply."},
+            {"failed": True, "msg": "Cannot connect again."},
+            {"failed": True, "msg": "4_x.sql was edited.", "pending": []},
+        ]
+    }
+    seen = status.rows(HOST, ["cm", "billing", "audit"], ledgers, comparisons, "One or more items failed")
+    assert [(row["database"], row.get("version", "?"), row["pending"], row["error"]) for row in seen] == [
+        ("cm", 4, ["5_x.sql"], None),
+        ("billing", "?", [], "Cannot connect."),
+        ("audit", None, [], "4_x.sql was edited."),
+    ]
+    lines = status.screen(seen).splitlines()
+    assert "cm-staging, cm:" in lines
+    assert lines[-2:] == ["cm-staging, billing: Cannot connect.", "cm-staging, audit: 4_x.sql was edited."]
+
+
+def test_a_host_that_was_not_looked_at_has_a_row_with_the_reason() -> None:
+    (seen,) = status.rows(HOST, ["cm"], {}, {}, "no route to host")
+    assert seen["error"] == "no route to host" and "version" not in seen
+    (unreachable,) = status.rows(HOST, ["cm"], {"results": [{"unreachable": True, "msg": "gone"}]}, {})
+    assert unreachable["error"] == "gone"
