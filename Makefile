@@ -56,8 +56,10 @@ prod: setup ## Deploy to production: start its server where that is ours, and mi
 	@$(RUN) ansible-playbook up.yml migrate.yml -l production
 
 test: lint ## Check everything: lint, unit and integration tests, and the scenarios that this machine can run
-	$(RUN) pytest -n auto
-	$(RUN) python tests/scenarios.py
+	@status=0; \
+	$(RUN) pytest -n auto --dist loadgroup || status=1; \
+	$(RUN) python tests/scenarios.py || status=1; \
+	exit $$status
 
 lint: setup ## Check style, types, playbooks and the modules' documentation
 	$(RUN) ruff check

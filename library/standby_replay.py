@@ -34,6 +34,14 @@ options:
     description: How long it may take. V(0) takes one look, says what is missing and does not mind.
     type: str
     default: 5min
+  schema:
+    description: Schema that holds the ledger.
+    type: str
+    default: cm
+  versions:
+    description: The version that the ledger of each database has to have then, by the database's name.
+    type: dict
+    default: {}
   standby:
     description: Name of the host, for messages.
     type: str
@@ -76,7 +84,7 @@ receiving:
   type: bool
   returned: when the standby could be asked
 code:
-  description: Stable name of the error, V(standby-lag), V(standby-promoted) or V(standby-lost).
+  description: Stable name of the error, V(standby-lag), V(standby-promoted), V(standby-diverged) or V(standby-lost).
   type: str
   returned: failure
 """

@@ -128,13 +128,13 @@ def docker(*arguments: str, stdin: str = "") -> str:
     return done.stdout.strip()
 
 
-def why_not() -> str | None:
-    """Return why there can be no lab on this machine, or None if there can."""
+def why_not(*images: str) -> str | None:
+    """Return why tests that need these images cannot run on this machine, or None if they can."""
     try:
         docker("version", "--format", "{{.Server.Version}}")
     except LabError as error:
         return f"No Docker engine answers, ci/prepare starts one: {str(error).splitlines()[-1]}"
-    for image in (POSTGRES_IMAGE, HOST_IMAGE):
+    for image in images:
         try:
             docker("image", "inspect", image)
         except LabError:
@@ -352,7 +352,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         if given.command == "up":
-            if reason := why_not():
+            if reason := why_not(HOST_IMAGE):
                 raise LabError(reason)
             text = inventory(up(given.name, given.hosts), given.group)
             if given.inventory:
@@ -365,7 +365,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif given.command == "sweep":
             for name in sweep(given.older_than):
                 print(f"Removed the lab {name}.")
-        elif reason := why_not():
+        elif reason := why_not(POSTGRES_IMAGE, HOST_IMAGE):
             raise LabError(reason)
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)

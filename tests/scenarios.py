@@ -30,8 +30,8 @@ import lab
 ROOT = Path(__file__).resolve().parent.parent
 SCENARIOS = ROOT / "molecule"
 
-WITHOUT_ENGINE = {"default", "story"}
-"""The scenarios with an embedded server. All others start containers."""
+NEEDS = {"docker": [lab.POSTGRES_IMAGE], "native": [lab.HOST_IMAGE]}
+"""The images that scenarios start containers from; those that are not named here need no engine."""
 
 LIMIT = 900
 """Seconds after which a scenario is taken to hang."""
@@ -188,7 +188,7 @@ class Bench:
 def names() -> list[str]:
     """All scenarios, those that need no engine first."""
     found = (path.parent.name for path in SCENARIOS.glob("*/molecule.yml"))
-    return sorted(found, key=lambda name: (name not in WITHOUT_ENGINE, name))
+    return sorted(found, key=lambda name: (name in NEEDS, name))
 
 
 def run(name: str, stream: bool) -> Outcome:
@@ -220,13 +220,12 @@ def _reason_to_fail(bench: Bench) -> str:
 
 def run_all(wanted: Sequence[str], stream: bool) -> list[Outcome]:
     """Run these scenarios one after the other, as far as this machine can run them."""
-    why_not = lab.why_not()
     outcomes = []
     for name in wanted:
         if Interruption.wanted:
             outcomes.append(Outcome(name, SKIPPED, reason="interrupted"))
-        elif why_not and name not in WITHOUT_ENGINE:
-            outcomes.append(skipped(name, why_not))
+        elif name in NEEDS and (reason := lab.why_not(*NEEDS[name])):
+            outcomes.append(skipped(name, reason))
         else:
             print(f"Scenario {name} ...", flush=True)
             outcomes.append(run(name, stream))

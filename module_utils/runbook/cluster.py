@@ -97,6 +97,8 @@ def _decide_cluster(cluster: Sequence[Member]) -> dict[str, Decision]:
         return _all(standbys, _only_standbys(standbys))
     if cluster[0].system and len({member.started for member in primaries}) > 1:
         return _all(cluster, _split(primaries, cluster[0].system))
+    if not cluster[0].system and len({member.started for member in primaries}) > 1:
+        return {**_share(primaries, ()), **{member.host: _replays_somebody(member, primaries) for member in standbys}}
     acting = _share(primaries, standbys)
     names = tuple(host for host, decision in acting.items() if decision.acts_on)
     return {**acting, **{member.host: _replays(member, names) for member in standbys}}
@@ -134,10 +136,19 @@ def _replays(member: Member, acting: Sequence[str]) -> Decision:
     return Decision(sentence, standby_of=tuple(acting))
 
 
+def _replays_somebody(member: Member, primaries: Sequence[Member]) -> Decision:
+    return Decision(
+        f"{member.host} is a standby; nothing to do here. Nobody waits for it, because the servers do not tell this "
+        f"user whose it is: of {_listed(primaries)}."
+    )
+
+
 def _without(member: Member, limit: str) -> Decision:
+    # Ansible takes a colon for a part of the name as soon as there is a comma.
+    separator = "," if "," in limit else ":"
     return Decision(
         f"{member.problem.rstrip()} Nothing was done on any host. "
-        f"If {member.host} is out of service, leave it out: -l '{limit}:!{member.host}'.",
+        f"If {member.host} is out of service, leave it out: -l '{limit}{separator}!{member.host}'.",
         refused=True,
     )
 

@@ -14,8 +14,8 @@ _MILLISECONDS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000}
 
 
 def is_duration(text: str) -> bool:
-    """Whether this is a number with a unit."""
-    return _DURATION.fullmatch(text) is not None
+    """Whether this is a number with a unit, or 0."""
+    return text == "0" or _DURATION.fullmatch(text) is not None
 
 
 def milliseconds(duration: str | None) -> int | None:

@@ -350,15 +350,18 @@ def sweep(environment_directory: Path) -> list[str]:
 
 
 def latest(
-    environment_directory: Path, operation: str | None = None, include_check: bool = True
+    environment_directory: Path, operation: str | None = None, include_check: bool = True, without: Iterable[str] = ()
 ) -> dict[str, Any] | None:
     """Return the newest readable record, of one operation if named; None when there is none.
+
+    Parameters:
+        without: operations that are passed over.
 
     File names tell order and operation, so no older record is opened than needed.
     """
     names = [match for match in map(_FILE_NAME.fullmatch, _listing(environment_directory)) if match]
     for name in sorted(names, key=_age_order, reverse=True):
-        if operation in (None, name[2]):
+        if operation in (None, name[2]) and name[2] not in without:
             data = load(environment_directory / name[0])
             if data and (include_check or not data.get("check")):
                 return data

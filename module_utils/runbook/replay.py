@@ -11,6 +11,7 @@ from typing import Any
 from ansible.module_utils.runbook.connection import LOGIN_ARGUMENTS, Login
 from ansible.module_utils.runbook.duration import seconds
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.inspection import inspect
 from ansible.module_utils.runbook.session import Session, SqlError, application_name, connect
 from ansible.module_utils.runbook.wal import lsn_of, position, replayable
 
@@ -18,6 +19,8 @@ REPLAY_ARGUMENTS: dict[str, dict[str, Any]] = {
     **LOGIN_ARGUMENTS,
     "lsn": {"type": "str", "required": True},
     "lag": {"type": "str", "default": "5min"},
+    "schema": {"type": "str", "default": "cm"},
+    "versions": {"type": "dict", "default": {}},
     "standby": {"type": "str", "required": True},
     "primary": {"type": "str", "required": True},
 }
@@ -136,6 +139,15 @@ class Pair:
             waited,
         )
 
+    def diverged(self, database: str, version: int | None, found: int | None) -> RunbookError:
+        """Say that the standby is as far as that, but somewhere else."""
+        return self._error(
+            f"does not have it: its ledger of {database} says version {_known(found)}, not {_known(version)}, although "
+            "it is as far in its log. It replays another history, as a standby does that was ahead when another one "
+            "was promoted. Keep the application off it and make it a standby anew (pg_rewind or pg_basebackup)",
+            "standby-diverged",
+        )
+
     def lost(self, reason: str) -> RunbookError:
         """Say that the standby does not answer."""
         return self._error(
@@ -158,14 +170,16 @@ def wait(login: Login, params: Mapping[str, Any]) -> dict[str, Any]:
 
     Parameters:
         params: ``lsn``, the position, from ``end_of_wal`` on the primary; ``lag``, how long it may take, where 0 takes
-            one look and takes what it sees for granted; ``standby`` and ``primary``, the hosts' inventory names.
+            one look and takes what it sees for granted; ``versions``, what the ledger in ``schema`` of each database
+            has to say then; ``standby`` and ``primary``, the hosts' inventory names.
 
     Returns:
         the result of the module ``standby_replay``.
 
     Raises:
         RunbookError: ``standby-lag`` when it takes longer, ``standby-promoted`` when it stopped following before it was
-            there, ``standby-lost`` when it cannot be asked, ``option`` when ``lag`` is no duration.
+            there, ``standby-diverged`` when its ledger says something else then, ``standby-lost`` when it cannot be
+            asked, ``option`` when ``lag`` is no duration.
     """
     pair = Pair(params["standby"], params["primary"])
     try:
@@ -175,13 +189,31 @@ def wait(login: Login, params: Mapping[str, Any]) -> dict[str, Any]:
     try:
         with connect(login, application_name("standby")) as session:
             waited = _poll(session, position(params["lsn"]), budget)
+        wrong = None if waited.lag_bytes else _unexpected(login, params["schema"], params["versions"])
     except SqlError as error:
         raise pair.lost(error.message) from error
     except RunbookError as error:
         raise pair.lost(error.message) from error
     if waited.lag_bytes and budget:
         raise pair.late(waited) if waited.replay.in_recovery else pair.promoted(waited)
+    if wrong:
+        raise pair.diverged(*wrong)
     return {**waited.as_result(), "msg": pair.reached(waited)}
+
+
+def _unexpected(
+    login: Login, schema: str, versions: Mapping[str, int | None]
+) -> tuple[str, int | None, int | None] | None:
+    """The first database whose ledger has another version than it should, with the two versions.
+
+    Positions can be compared within one timeline only (PostgreSQL documentation, "Timelines"). Any user may read the
+    ledger; the timeline that a standby follows is not shown to all.
+    """
+    for database, version in versions.items():
+        found = inspect(login.to(database), schema, limit=1, require_primary=False)["version"]
+        if found != version:
+            return database, version, found
+    return None
 
 
 def _poll(session: Session, wanted: int, budget: float) -> Waited:
@@ -203,6 +235,10 @@ def _obstacle(replay: Replay) -> str:
     if not replay.receiving:
         return "It has no connection to receive WAL over (no WAL receiver)."
     return "It is connected, and its replay is not paused."
+
+
+def _known(version: int | None) -> str:
+    return "none" if version is None else str(version)
 
 
 def _size(number: int) -> str:

@@ -13,6 +13,10 @@ from ansible.module_utils.runbook.errors import failure_of
 HEADINGS = ("ENVIRONMENT", "HOST", "DATABASE", "VERSION", "PENDING", "LAST RUN")
 LEDGER_HEADINGS = ("VERSION", "APPLIED AT (UTC)", "DESCRIPTION")
 NAMES_SHOWN = 2
+
+# Operations that leave databases alone: starting a server must not hide that the migration before it has failed.
+ABOUT_SERVERS = ("up", "down")
+
 VERSIONS_SHOWN = 5
 GAP = "  "
 

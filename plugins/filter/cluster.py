@@ -46,18 +46,28 @@ from ansible import constants
 # Ansible ships configured module_utils to targets; on the controller a plugin has to say where they are.
 ansible.module_utils.__path__.extend(constants.DEFAULT_MODULE_UTILS_PATH)
 
-from ansible.module_utils.runbook import cluster, wal
+# Imported by the filters themselves: ansible-core loads every filter file again in the process of almost every task.
 
 
 def where_to_act(servers: Mapping[str, Mapping[str, Any]], limit: str = "all") -> dict[str, dict[str, Any]]:
     """Return the decision about each host."""
+    from ansible.module_utils.runbook import cluster
+
     members = [cluster.Member.from_result(host, result) for host, result in servers.items()]
     return {host: asdict(decision) for host, decision in cluster.decide(members, limit).items()}
 
 
 def wal_position(runs: Iterable[Mapping[str, Any]]) -> str:
     """Return the WAL position that covers what several loops over ``schema_migration`` changed; empty for nothing."""
+    from ansible.module_utils.runbook import wal
+
     return str(wal.newest(result.get("wal_lsn") for run in runs for result in run.get("results", ())))
+
+
+def recorded_versions(runs: Iterable[Mapping[str, Any]]) -> dict[str, int | None]:
+    """Return the version of each database that loops over ``schema_migration`` changed."""
+    results = [result for run in runs for result in run.get("results", ()) if result.get("wal_lsn")]
+    return {result["database"]: result["version"] for result in results}
 
 
 class FilterModule:
@@ -65,4 +75,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {"where_to_act": where_to_act, "wal_position": wal_position}
+        return {"where_to_act": where_to_act, "wal_position": wal_position, "recorded_versions": recorded_versions}

@@ -74,6 +74,9 @@ class FilterModule:
         """Return the filters by name."""
         return {
             "container_problem": container.problem,
+            "container_is_own": container.is_own,
+            "container_start_problem": container.start_problem,
+            "container_stop_problem": container.stop_problem,
             "container_name_files": container.name_files,
             "container_server": container_server,
         }

@@ -46,12 +46,13 @@ from ansible.errors import AnsibleFilterError
 # Ansible ships configured module_utils to targets; on the controller a plugin has to say where they are.
 ansible.module_utils.__path__.extend(constants.DEFAULT_MODULE_UTILS_PATH)
 
-from ansible.module_utils.runbook import record, status
-from ansible.module_utils.runbook.project import runs_directory
+# Imported by the filters themselves: ansible-core loads every filter file again in the process of almost every task.
 
 
 def status_screen(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the status screen for the given hosts."""
+    from ansible.module_utils.runbook import status
+
     return str(status.screen(rows))
 
 
@@ -63,15 +64,20 @@ def status_rows(
     error: str = "",
 ) -> list[dict[str, Any]]:
     """Return what was seen on one host as rows for ``status_screen``, one for each database."""
+    from ansible.module_utils.runbook import status
+
     return list(status.rows(host, databases, ledgers, comparisons, error))
 
 
 def last_run(environment: str, directory: str | None = None) -> dict[str, Any]:
     """Return what the newest run of an environment did, check mode aside; empty when there was none."""
+    from ansible.module_utils.runbook import record, status
+    from ansible.module_utils.runbook.project import runs_directory
+
     folder = Path(directory or runs_directory(constants.CONFIG_FILE)) / environment
     try:
         record.sweep(folder)
-        return dict(status.summary(record.latest(folder, include_check=False)))
+        return dict(status.summary(record.latest(folder, include_check=False, without=status.ABOUT_SERVERS)))
     except OSError as error:
         raise AnsibleFilterError(f"The run records in {folder} cannot be read: {error.strerror}.") from error
 

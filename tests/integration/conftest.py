@@ -74,7 +74,7 @@ def home() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def engine() -> None:
     """A Docker engine with the lab's images: without it a test is skipped, or has failed where it is required."""
-    reason = lab.why_not()
+    reason = lab.why_not(lab.POSTGRES_IMAGE, lab.HOST_IMAGE)
     if reason and os.environ.get("REQUIRE_DOCKER") == "1":
         pytest.fail(f"REQUIRE_DOCKER=1, but: {reason}")
     if reason:

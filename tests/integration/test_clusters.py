@@ -422,3 +422,40 @@ def test_rollback_and_baseline_take_one_database(cluster: Cluster, project: Proj
     assert node.ask(VERSIONS) == node.ask(VERSIONS, "billing") == [1, 2]
     assert run(project, "rollback.yml", "-e", "db_name=cm", **back).changed == 1
     assert node.ask(VERSIONS) == [1] and node.ask(VERSIONS, "billing") == [1, 2]
+
+
+# ---- what outlives a play, and what outlives a primary
+
+
+def test_a_later_play_does_not_act_on_what_an_earlier_one_has_found_out(
+    pair: tuple[Node, Node], project: Project
+) -> None:
+    primary, standby = pair
+    primary.create_database("billing")
+    hosts(project, primary, standby)
+    alone = {"hosts": "cm-1", "gather_facts": False, "vars": {"db_name": "billing"}, "roles": ["db", "migrate"]}
+    site = [{"import_playbook": str(ROOT / "migrate.yml")}, alone]
+    write(project.folder, {"site.yml": yaml.safe_dump(site)})
+    done = run(project, str(project.folder / "site.yml"), migrate_version=1)
+    assert done.changed == 2
+    assert primary.ask(VERSIONS) == primary.ask(VERSIONS, "billing") == [1]
+
+
+def test_a_standby_of_a_lost_primary_that_was_ahead_of_the_promoted_one_is_not_said_to_have_it(
+    cluster: Cluster, project: Project
+) -> None:
+    lost = cluster.add_primary("lost")
+    promoted, ahead = (cluster.add_standby(name, lost) for name in ("promoted", "ahead"))
+    promoted.stop()
+    with lost.connect() as session:
+        session.execute("CREATE TABLE public.much AS SELECT repeat('x', 1000) FROM generate_series(1, 20000)")
+    poll(lambda: ahead.ask("SELECT to_regclass('public.much') IS NOT NULL") == [True])
+    lost.kill()
+    promoted.start()
+    promoted.promote()
+    hosts(project, promoted, ahead)
+    failed = run(project, "migrate.yml", code=2)
+    assert promoted.ask(VERSIONS) == [1, 2]
+    error = failed.record["hosts"]["cm-2"]["error"]
+    assert error["code"] == "standby-diverged"
+    assert "its ledger of cm says version none, not 2" in error["message"]

@@ -25,6 +25,7 @@ from ansible.module_utils.runbook.client import Sidecar
 from ansible.module_utils.runbook.connection import Login
 from ansible.module_utils.runbook.errors import RunbookError
 from engine import write
+from process_list import command_lines
 from project import ROOT, Project, Run, poll, short_folder
 from promises import LEDGER, expected_checksums, history, ledger
 
@@ -33,6 +34,8 @@ PASSWORD = "s3cret {{ 1 + 1 }} %41$HOME'\":\\@/"
 LEDGER_ROWS = "SELECT version, applied_at, description FROM cm.schema_version ORDER BY version"
 
 pytestmark = pytest.mark.usefixtures("engine")
+# Tests that look for the sidecar they have started must not see those of others.
+one_at_a_time = pytest.mark.xdist_group("sidecars")
 
 
 @pytest.fixture(scope="module")
@@ -431,6 +434,7 @@ def sidecars() -> list[str]:
     return lab.docker("ps", "--all", "--quiet", "--no-trunc", "--filter", "name=^schema-runbook-").split()
 
 
+@one_at_a_time
 def test_a_dump_is_made_listed_and_restored_by_the_servers_own_image(migrated: str, tmp_path: Path) -> None:
     programs = sidecar(migrated)
     dump = tmp_path / "dump"
@@ -448,6 +452,7 @@ def test_a_dump_is_made_listed_and_restored_by_the_servers_own_image(migrated: s
     assert b"PostgreSQL 17" in programs.run("psql", ["-XAtc", "SELECT version()"])
 
 
+@one_at_a_time
 def test_streams_of_a_sidecar_are_bytes(migrated: str) -> None:
     everything = bytes(range(256)) * 40_000
     with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stdout:
@@ -458,6 +463,7 @@ def test_streams_of_a_sidecar_are_bytes(migrated: str) -> None:
         assert stdout.read() == everything
 
 
+@one_at_a_time
 def test_a_failing_program_says_why_without_the_password(migrated: str) -> None:
     with pytest.raises(RunbookError) as caught:
         sidecar(migrated).run("psql", ["-X", "--command=SELECT 1/0"])
@@ -467,6 +473,7 @@ def test_a_failing_program_says_why_without_the_password(migrated: str) -> None:
     assert PASSWORD not in caught.value.message
 
 
+@one_at_a_time
 def test_the_password_is_nowhere_to_be_seen_while_a_program_runs(migrated: str) -> None:
     programs = sidecar(migrated)
     known = set(sidecars())
@@ -475,12 +482,13 @@ def test_the_password_is_nowhere_to_be_seen_while_a_program_runs(migrated: str) 
     (mine,) = poll(lambda: set(sidecars()) - known)
     poll(lambda: inspected(mine)["State"]["Status"] == "running")
     shown = json.dumps(inspected(mine)) + lab.docker("top", mine, "-eo", "pid,args")
-    shown += "".join(path.read_bytes().decode(errors="replace") for path in Path("/proc").glob("[0-9]*/cmdline"))
+    shown += "\n".join(command_lines())
     assert "pg_sleep(3)" in shown and json.dumps(PASSWORD)[1:-1] not in shown and PASSWORD not in shown
     run.join()
     assert mine not in sidecars()
 
 
+@one_at_a_time
 def test_an_image_with_a_user_of_its_own_will_do(stack: str, migrated: str) -> None:
     tag = f"{stack}:other-user"
     recipe = f'FROM {lab.POSTGRES_IMAGE}\nUSER 12345:12345\nENTRYPOINT ["false"]\n'
@@ -492,6 +500,7 @@ def test_an_image_with_a_user_of_its_own_will_do(stack: str, migrated: str) -> N
     assert printed == b"app\n"
 
 
+@one_at_a_time
 def test_an_interrupted_program_takes_its_sidecar_with_it(migrated: str) -> None:
     server = container.server(inspected(migrated))
     described = {"container": server.container, "image": server.image}

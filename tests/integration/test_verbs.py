@@ -35,6 +35,11 @@ def test_an_embedded_server_is_started_and_stopped(project: Project, home: Path)
     assert stopped.changed == 1 and state(home) == "stopped"
     assert (stopped.record["operation"], stopped.record["outcome"]) == ("down", "succeeded")
     assert project.run("down.yml").changed == 0
+    project.run("up.yml")
+    project.run("migrate.yml", code=2, migrate_directory="/nowhere")
+    project.run("up.yml")
+    # What was done to the server hides nothing that was done to the database.
+    assert "migrate failed" in project.run("status.yml").text
 
 
 @pytest.mark.parametrize(("runtime", "remedy"), [("native", "sudo systemctl stop postgresql"), ("managed", "provided")])

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible.inventory.manager import split_host_pattern
 from ansible.module_utils.runbook import cluster
 from ansible.module_utils.runbook.cluster import Decision, Member
 
@@ -118,10 +119,25 @@ def test_a_server_that_cannot_be_asked_is_refused_with_the_way_to_leave_it_out()
     }
 
 
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [("all", "all:!db2"), ("staging", "staging:!db2"), ("db1,db2", "db1,db2,!db2"), ("db*:&eu", "db*:&eu:!db2")],
+)
+def test_the_way_to_leave_a_host_out_is_a_pattern_that_ansible_reads(limit: str, expected: str) -> None:
+    decisions = decide(primary("db1"), Member("db2", problem="Cannot connect."), limit=limit)
+    assert decisions["db2"].sentence.endswith(f"leave it out: -l '{expected}'.")
+    # Ansible cuts a pattern at colons only where it has no comma (ansible.inventory.manager.split_host_pattern).
+    assert "!db2" in split_host_pattern(expected)
+
+
 def test_where_servers_do_not_tell_their_cluster_a_standby_still_never_acts() -> None:
     decisions = decide(primary("a", system=""), primary("b", system=""), standby("c", system=""))
     assert [decisions[name].acts_on for name in "abc"] == [("cm",), ("cm",), ()]
-    assert decisions["c"].sentence == f"c is a standby of a or b{NOTHING}"
+    assert decisions["c"].sentence == (
+        f"c is a standby{NOTHING} Nobody waits for it, because the servers do not tell this user whose it is: "
+        "of a and b."
+    )
+    assert decisions["c"].standby_of == () and decisions["a"].sentence == "a is a primary; the run acts here."
     assert list(refusals(standby("c", system=""), primary("a", system="1"))) == ["c"]
     twice = decide(primary("a", system="", started="noon"), primary("b", system="", started="noon"))
     assert [twice[name].acts_on for name in "ab"] == [("cm",), ()]

@@ -29,6 +29,7 @@ SPECS: dict[str, dict[str, Any]] = {
             "main": {
                 "options": {
                     "migrate_directory": {"type": "path"},
+                    "migrate_standby_lag": {"type": "str", "default": "5min"},
                     "migrate_allow_edited": {"type": "bool", "default": False},
                     "migrate_levels": {"type": "list", "elements": "int", "choices": [1, 2]},
                 }
@@ -91,6 +92,9 @@ GOOD: list[dict[str, object]] = [
     {"backup_window": "there is no role of this name yet", "ansible_host": "10.0.0.1", "database_team": "x"},
     {"db_backup_host": "mine", "guard_ignore_variables": ["db_backup_host"]},
     {"db_backup_host": "mine", "environment_name": "x", "guard_ignore_variables": "db_backup_host, environment_name"},
+    {"migrate_standby_lag": "10min"},
+    {"migrate_standby_lag": 0},
+    {"migrate_standby_lag": "{{ patience }}"},
     {"db_environment": "staging"},
     {"db_environment": ""},
 ]
@@ -119,6 +123,7 @@ BAD: list[tuple[dict[str, object], list[str]]] = [
     ({"guard_span_environments": "true"}, ["""-e '{"guard_span_environments": true}'"""]),
     ({"db_runtime": "podman"}, ["db_runtime is 'podman'", "Choose from: embedded, docker, native, managed."]),
     ({"migrate_levels": [1, 7]}, ["migrate_levels is 7", "Choose from: 1, 2."]),
+    ({"migrate_standby_lag": "5m"}, ["migrate_standby_lag is '5m', which is no duration. Write a whole number and a"]),
     ({"db_pin": 4321}, ["db_pin is (not shown)"]),
     ({"db_environment": "../etc"}, ["environment '../etc' cannot be the name of a directory"]),
     ({"db_environment": "Staging"}, ["environment 'Staging' cannot be the name of a directory"]),

@@ -296,6 +296,7 @@ def test_latest(tmp_path: Path) -> None:
     assert found(include_check=False) == "20261122T141531Z-backup-10"
     assert found("migrate", include_check=False) == "20261122T141530Z-migrate"
     assert found("restore") == "None"
+    assert found(include_check=False, without=("backup", "restore")) == "20261122T141530Z-migrate"
     assert run.latest(tmp_path / "missing") is None
 
 
