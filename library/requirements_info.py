@@ -24,36 +24,41 @@ attributes:
     description: Changes nothing.
 options:
   runtime:
-    description: How the database is reached.
+    description: How the database is reached; says what the account that runs this lacks for working on it.
     type: str
     choices: [embedded, docker, native, managed]
-    default: managed
   os_user:
-    description: Account that the modules are to run as; empty for the one that runs this.
+    description: Account that works; says what the one that runs this lacks for handing files to it.
     type: str
-    default: ""
 """
 
 EXAMPLES = r"""
-- name: See what is missing
+- name: See what the account that works lacks
   requirements_info:
     runtime: native
-    os_user: cm
+  become: true
+  become_user: cm
   register: found
 
-- name: Say it
-  ansible.builtin.debug:
-    var: found.msg
+- name: See what the account that logs in lacks for handing files to it
+  requirements_info:
+    os_user: "{{ found.account }}"
 """
 
 RETURN = r"""
-msg:
-  description: A sentence for each thing that is missing.
+account:
+  description: The account that ran this.
   type: str
   returned: always
-  sample: "/usr/bin/python3 needs psycopg 3.1 or newer (No module named 'psycopg'): a package of this system."
+  sample: cm
+sentences:
+  description: A sentence for each thing that is missing.
+  type: list
+  elements: str
+  returned: always
+  sample: ["/usr/bin/python3 needs psycopg 3.1 or newer (No module named 'psycopg')."]
 missing:
-  description: What is missing, V(psycopg), V(requests), V(acl), V(docker) or V(account).
+  description: What is missing, V(psycopg), V(requests), V(acl) or V(account).
   type: list
   elements: str
   returned: always
@@ -66,22 +71,27 @@ by_package:
   sample: [psycopg]
 """
 
+import os
+import pwd
+
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.runbook.requirements import missing
+from ansible.module_utils.runbook.requirements import to_hand_over, to_work
 
 ARGUMENTS = {
-    "runtime": {"type": "str", "choices": ["embedded", "docker", "native", "managed"], "default": "managed"},
-    "os_user": {"type": "str", "default": ""},
+    "runtime": {"type": "str", "choices": ["embedded", "docker", "native", "managed"]},
+    "os_user": {"type": "str"},
 }
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    found = missing(module.params["runtime"], module.params["os_user"])
+    module = AnsibleModule(argument_spec=ARGUMENTS, required_one_of=[("runtime", "os_user")], supports_check_mode=True)
+    runtime, os_user = module.params["runtime"], module.params["os_user"]
+    found = [*(to_work(runtime) if runtime else ()), *(to_hand_over(os_user) if os_user else ())]
     module.exit_json(
         changed=False,
-        msg=" ".join(one.sentence for one in found) or "Nothing is missing.",
+        account=pwd.getpwuid(os.geteuid()).pw_name,
+        sentences=[one.sentence for one in found],
         missing=[one.name for one in found],
         by_package=[one.name for one in found if one.by_package],
     )

@@ -22,13 +22,17 @@ _LOCALLY = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104 
 
 _PORT_OPTION = re.compile(r"(?:^|\s)(?:-p\s*|--port[= ]|-c\s*port=)(\d+)")
 
+# What deploy/compose.yml puts before the container's name for the name of its project, and what Compose allows in one.
+_PROJECT_PREFIX = "schema-runbook-"
+_PROJECT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
 # What community.docker says when it does not get as far as looking at the container, and what to do about it.
 _ENGINE_ADVICE = {
     r"Python library|No module named": "Have it installed there: ansible-playbook prepare.yml -l {host}",
     r"Permission ?denied": "The account that the modules run as may not talk to the engine. Add it to the group "
     "docker, or set ansible_become: true for {host}",
     r"No such file|Connection ?refused|timed out": "Start the engine there (sudo systemctl start docker), or name its "
-    "socket in DOCKER_HOST",
+    "socket in db_docker_host",
 }
 
 _STATE_ADVICE = {
@@ -88,6 +92,24 @@ class Server:
         )
 
 
+def engine_problem(engine: str, host: str) -> str:
+    """What keeps an engine from being asked, with what to do about it; empty when nothing does.
+
+    An engine of another machine speaks of that machine's addresses and files, and 127.0.0.1 would be taken for ours.
+
+    Parameters:
+        engine: its address, as in ``DOCKER_HOST``.
+        host: the inventory's name of the host it is asked from.
+    """
+    if engine.startswith("unix://"):
+        return ""
+    return (
+        f"The engine {engine} (DOCKER_HOST, or db_docker_host) is not known to be on {host}, so where its containers "
+        f"are reached is not either. Make the engine's machine the inventory's host, over SSH; or name a socket of "
+        f"{host} in db_docker_host: unix:///var/run/docker.sock."
+    )
+
+
 def problem(answer: Mapping[str, Any], name: str, host: str) -> str:
     """What keeps a container from being used, with what to do about it; empty when nothing does.
 
@@ -117,6 +139,61 @@ def problem(answer: Mapping[str, Any], name: str, host: str) -> str:
             "port: docker run --publish 127.0.0.1:5432:5432 …"
         )
     return ""
+
+
+def is_own(container: Mapping[str, Any] | None, name: str, folder: str) -> bool:
+    """Whether a container was started from this project's Compose file; so will be one that is not there yet.
+
+    Parameters:
+        container: what the engine says about it; None when there is none.
+        name: its name.
+        folder: the folder of the Compose file, as Compose was told it.
+    """
+    if not container:
+        return True
+    labels = container["Config"].get("Labels") or {}
+    # https://docs.docker.com/reference/compose-file/services/#labels: Compose itself sets these.
+    project, started_from = (labels.get(f"com.docker.compose.{label}") for label in ("project", "project.working_dir"))
+    return (project, started_from) == (f"{_PROJECT_PREFIX}{name}", folder.rstrip("/"))
+
+
+def start_problem(answer: Mapping[str, Any], name: str, host: str, folder: str) -> str:
+    """What keeps ``up`` from having a container started, with what to do about it; empty when nothing does.
+
+    The parameters are those of ``problem`` and ``is_own``. Somebody else's container is not started, so it has to run.
+    """
+    if "container" not in answer:
+        return problem(answer, name, host)
+    container = answer["container"]
+    if is_own(container, name, folder):
+        return _name_problem(name)
+    status = container["State"]["Status"]
+    if status == "running":
+        return ""
+    command = "docker unpause" if status == "paused" else "docker start"
+    return (
+        f"Container {name} on {host} was not started from {folder}, so it is not this project's to start, and it is "
+        f"{status}. Start it: {command} {name}; or set db_container to a name that is free."
+    )
+
+
+def stop_problem(answer: Mapping[str, Any], name: str, host: str, folder: str) -> str:
+    """What keeps ``down`` from having a container stopped, with what to do about it; empty when nothing does.
+
+    The parameters are those of ``problem`` and ``is_own``. Somebody else's container that has stopped is no problem.
+    """
+    if "container" not in answer:
+        return problem(answer, name, host)
+    container = answer["container"]
+    if is_own(container, name, folder):
+        return _name_problem(name)
+    status = container["State"]["Status"]
+    if status in ("exited", "created", "dead"):
+        return ""
+    return (
+        f"Container {name} on {host} was not started from {folder}, so it is not this project's to stop, and it is "
+        f"{status}. Stop it: docker stop {name}."
+    )
 
 
 def name_files(container: Mapping[str, Any]) -> list[str]:
@@ -150,6 +227,40 @@ def server(container: Mapping[str, Any], files: Iterable[Mapping[str, Any]] = ()
     )
 
 
+def names_problem(
+    container: Mapping[str, Any],
+    files: Iterable[Mapping[str, Any]],
+    user: str,
+    database: str | list[str],
+    name: str,
+    host: str,
+) -> str:
+    """Why it is not known as which user or on which database to work, with what to do about it; empty when it is known.
+
+    Parameters:
+        container, files: those of ``server``.
+        user, database: what the inventory sets, else what ``server`` has found.
+        name, host: those of ``problem``.
+    """
+    reasons = {file["__db_file"]: str(file.get("msg") or "there is nothing in it") for file in files}
+    sentences = []
+    for variable, wanted, what, setting in (
+        ("POSTGRES_USER", user, "user", "db_user"),
+        ("POSTGRES_DB", database, "database", "db_name"),
+    ):
+        if wanted:
+            continue
+        # Without a name of its own the database is called like the user.
+        source = variable if environment(container).get(f"{variable}_FILE") else "POSTGRES_USER"
+        path = environment(container).get(f"{source}_FILE")
+        reason = reasons.get(_file(container, source), "it is not on a mount")
+        sentences.append(
+            f"The name of the {what} is in {path} of container {name}, which cannot be read from {host} ({reason}): "
+            f"set {setting}, or let the account that the modules run as read it."
+        )
+    return " ".join(sentences)
+
+
 def address(container: Mapping[str, Any]) -> Address | None:
     """Where a running container is reached: its published port, else its own address; None when it has neither."""
     port = inner_port(container)
@@ -166,9 +277,12 @@ def address(container: Mapping[str, Any]) -> Address | None:
 
 
 def inner_port(container: Mapping[str, Any]) -> int:
-    """The port the server listens on within the container: an option of its command, else PGPORT, else 5432."""
-    option = _PORT_OPTION.search(" ".join(container.get("Args") or []))
-    return int(option.group(1) if option else environment(container).get("PGPORT") or DEFAULT_PORT)
+    """The port the server listens on within the container: an option of its command, else PGPORT, else 5432.
+
+    Of several options PostgreSQL takes the last.
+    """
+    options = _PORT_OPTION.findall(" ".join(container.get("Args") or []))
+    return int(options[-1] if options else environment(container).get("PGPORT") or DEFAULT_PORT)
 
 
 def environment(container: Mapping[str, Any]) -> dict[str, str]:
@@ -182,6 +296,15 @@ def _engine_problem(said: str, name: str, host: str) -> str:
     reason, _, _ = said.partition(". ")  # what follows is general advice
     looked = f"Container {name} could not be looked at on {host}: {_sentence(reason)}"
     return f"{looked} {advice.format(host=host)}." if advice else looked
+
+
+def _name_problem(name: str) -> str:
+    if _PROJECT_NAME.fullmatch(name):
+        return ""
+    return (
+        f"db_container is {name}; Compose starts only what is named with lower-case letters, digits, - and _, "
+        "beginning with a letter or digit. Set db_container to such a name."
+    )
 
 
 def _sentence(said: str) -> str:

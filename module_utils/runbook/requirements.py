@@ -21,7 +21,7 @@ class Missing:
     """Something a host does not have.
 
     Attributes:
-        name: ``psycopg``, ``requests``, ``acl``, ``docker`` or ``account``.
+        name: ``psycopg``, ``requests``, ``acl`` or ``account``.
         sentence: what is missing, and what to do when no package brings it.
         by_package: whether a package of the system can bring it.
     """
@@ -31,14 +31,39 @@ class Missing:
     by_package: bool
 
 
-def missing(runtime: str, os_user: str) -> list[Missing]:
-    """What this host lacks.
+def to_work(runtime: str) -> Iterator[Missing]:
+    """What the account that runs this lacks for working on a database.
+
+    Client programs are not asked for: nothing but ``up.yml`` and ``down.yml`` needs ``docker compose``, and says so.
 
     Parameters:
         runtime: how the database is reached, as in ``db_runtime``.
-        os_user: the account the modules are to run as, empty for the one they run as now.
     """
-    return [*_libraries(runtime), *_programs(runtime), *_for_account(os_user)]
+    psycopg = why_unusable("psycopg", OLDEST_PSYCOPG)
+    if psycopg is not None:
+        newer = ".".join(map(str, OLDEST_PSYCOPG))
+        yield _library("psycopg", f"psycopg {newer} or newer", psycopg, "'psycopg[binary]'")
+    requests = why_unusable("requests") if runtime == "docker" else None
+    if requests is not None:
+        yield _library("requests", "requests", requests, "requests")
+
+
+def to_hand_over(account: str) -> Iterator[Missing]:
+    """What the account that runs this, the one that logs in, lacks for handing files to the one that works.
+
+    Root hands its files over to anybody, and reads everybody's; between others it takes an access control list.
+
+    Parameters:
+        account: the name of the account that works.
+    """
+    try:
+        uid = pwd.getpwnam(account).pw_uid
+    except KeyError:
+        sentence = f"There is no account {account}: create it, or name another one in db_os_user that may be db_user."
+        yield Missing("account", sentence, False)
+        return
+    if os.geteuid() not in (0, uid) and uid != 0 and not shutil.which("setfacl"):
+        yield Missing("acl", f"There is no setfacl to hand files to {account} with: the package acl.", True)
 
 
 def why_unusable(library: str, oldest: tuple[int, ...] = ()) -> str | None:
@@ -52,37 +77,8 @@ def why_unusable(library: str, oldest: tuple[int, ...] = ()) -> str | None:
     return None
 
 
-def _libraries(runtime: str) -> Iterator[Missing]:
-    psycopg = why_unusable("psycopg", OLDEST_PSYCOPG)
-    if psycopg is not None:
-        newer = ".".join(map(str, OLDEST_PSYCOPG))
-        yield _library("psycopg", f"psycopg {newer} or newer", psycopg, "'psycopg[binary]'")
-    requests = why_unusable("requests") if runtime == "docker" else None
-    if requests is not None:
-        yield _library("requests", "requests", requests, "requests")
-
-
 def _library(name: str, wanted: str, reason: str, pip: str) -> Missing:
     environment = sys.prefix != sys.base_prefix
     way = f"It is a virtual environment: {sys.prefix}/bin/pip install {pip}" if environment else ""
     sentence = f"{sys.executable} needs {wanted} ({reason}). {way}".rstrip(" .") + "."
     return Missing(name, sentence, not environment)
-
-
-def _programs(runtime: str) -> Iterator[Missing]:
-    if runtime == "docker" and not shutil.which("docker"):
-        yield Missing("docker", "There is no docker in PATH: install Docker's client and its Compose plugin.", False)
-
-
-def _for_account(os_user: str) -> Iterator[Missing]:
-    """Root hands its files over to anybody; an ordinary account needs an access control list for that."""
-    if not os_user:
-        return
-    try:
-        own = pwd.getpwnam(os_user).pw_uid
-    except KeyError:
-        sentence = f"There is no account {os_user}: create it, or name another one in db_os_user that may be db_user."
-        yield Missing("account", sentence, False)
-        return
-    if os.geteuid() not in (0, own) and not shutil.which("setfacl"):
-        yield Missing("acl", f"There is no setfacl to hand files to {os_user} with: the package acl.", True)

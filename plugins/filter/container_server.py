@@ -73,7 +73,9 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
+            "container_engine_problem": container.engine_problem,
             "container_problem": container.problem,
+            "container_names_problem": container.names_problem,
             "container_is_own": container.is_own,
             "container_start_problem": container.start_problem,
             "container_stop_problem": container.stop_problem,

@@ -331,7 +331,7 @@ def own(stack: str, project: Project) -> Iterator[str]:
     }
     yield name
     subprocess.run(["docker", "rm", "--force", "--volumes", name], capture_output=True, check=False)
-    subprocess.run(["docker", "network", "rm", f"{name}_default"], capture_output=True, check=False)
+    subprocess.run(["docker", "network", "rm", f"schema-runbook-{name}_default"], capture_output=True, check=False)
     subprocess.run(["docker", "volume", "rm", name], capture_output=True, check=False)
 
 
@@ -391,27 +391,101 @@ def test_up_and_down_again(project: Project, own: str) -> None:
     assert not secret.exists()
 
 
-def test_a_first_boot_that_failed_is_not_taken_for_a_start(project: Project, own: str) -> None:
+@pytest.mark.parametrize("compose", [False, True], ids=["docker run", "docker compose"])
+def test_a_container_that_others_have_started_stays_as_it_is(
+    stack: str, project: Project, own: str, compose: bool
+) -> None:
+    if compose:  # with names by which Compose would take it for the project's own
+        theirs = project.folder / own
+        service = {"container_name": own, "image": lab.POSTGRES_IMAGE, "environment": {"POSTGRES_PASSWORD": PASSWORD}}
+        write(theirs, {"compose.yml": json.dumps({"name": own, "services": {"postgres": service}})})  # type: ignore[arg-type]
+        lab.docker("compose", "--file", f"{theirs}/compose.yml", "up", "--detach")
+    else:
+        lab.docker(
+            "run",
+            "--detach",
+            f"--name={own}",
+            *lab.labels(stack),
+            f"--env=POSTGRES_PASSWORD={PASSWORD}",
+            lab.POSTGRES_IMAGE,
+        )
+    try:
+        before = inspected(own)["Id"]
+        assert project.run("up.yml", "--check").changed == 0
+        done = project.run("up.yml")
+        assert done.changed == 0 and f"Container {own} on cm-staging was started by others; it is up." in done.text
+        assert not (project.folder / "deploy/secrets").exists() and not exists("volume", own)
+        assert not exists("network", f"schema-runbook-{own}_default")
+        inventory = f"@{project.folder}/variables.json"  # of the run before
+        deployed = project.tool(
+            "ansible-playbook", "up.yml", "migrate.yml", "-l", "staging", "-e", inventory
+        )  # make prod
+        assert deployed.returncode == 0 and "4 applied" in deployed.stdout
+        refused = project.run("down.yml", code=2)
+        assert f"Stop it: docker stop {own}." in refused.error["message"]
+        assert inspected(own)["Id"] == before and inspected(own)["State"]["Status"] == "running"
+
+        lab.docker("stop", own)
+        assert project.run("down.yml").changed == 0
+        refused = project.run("up.yml", code=2)
+        assert f"Start it: docker start {own}" in refused.error["message"]
+        assert inspected(own)["Id"] == before and not exists("volume", own)
+    finally:
+        lab.docker("rm", "--force", "--volumes", own)
+        if compose:
+            lab.docker("network", "rm", f"{own}_default")
+
+
+def test_a_first_boot_that_failed_is_never_served(project: Project, own: str) -> None:
     write(project.folder / "db/init", {"003_human_review.sql": "CREATE TABLE public.half (); SELECT 1/0;"})  # type: ignore[arg-type]
-    failed = project.run("up.yml", code=2)
-    assert "failed and was started again" in failed.text and f"docker volume rm {own}" in failed.error["message"]
+    remedy = f"make down, docker volume rm {own}, make up"
+    for _ in range(2):  # also with the container that is there already
+        failed = project.run("up.yml", code=2)
+        assert f"docker logs {own}" in failed.error["message"] and remedy in failed.error["message"]
+    log = subprocess.run(["docker", "logs", own], capture_output=True, text=True, check=True).stderr
+    assert "division by zero" in log and "The first boot of this database failed" in log
+    take_down(project, own)
+    # and with the next container on that volume
+    assert remedy in project.run("up.yml", code=2).error["message"]
     take_down(project, own)
     lab.docker("volume", "rm", own)
     shutil.copy(ROOT / "db/init/003_human_review.sql", project.folder / "db/init")
     project.run("up.yml")
     assert ask(own, "SELECT max(version) FROM cm.schema_version") == [(4,)]
+    # A server that was killed has not failed its first boot.
+    lab.docker("kill", own)
+    lab.docker("start", own)
+    poll(lambda: is_ready(own))
+
+
+def test_migrations_that_the_server_cannot_read_are_not_an_empty_folder(project: Project, own: str) -> None:
+    (project.folder / "db/init").chmod(0o700)  # a clone made with umask 077
+    failed = project.run("up.yml", code=2)
+    assert f"docker logs {own}" in failed.error["message"]
+    log = subprocess.run(["docker", "logs", own], capture_output=True, text=True, check=True).stderr
+    assert "Permission denied" in log
+    (project.folder / "db/init").chmod(0o755)
+    project.run("up.yml")  # nothing has to be removed
+    assert ask(own, "SELECT max(version) FROM cm.schema_version") == [(4,)]
 
 
 def test_a_container_that_cannot_start_says_where_to_look(project: Project, own: str) -> None:
     compose = project.folder / "deploy" / "compose.yml"
-    compose.write_text(compose.read_text().replace("restart: unless-stopped", "command: [postgres, -c, nonsense=1]"))
+    compose.write_text(compose.read_text().replace("command: [postgres]", "command: [postgres, -c, nonsense=1]"))
     failed = project.run("up.yml", code=2)
     assert f"Container {own} on cm-staging could not be started: " in failed.error["message"]
     assert f"docker logs {own}" in failed.error["message"]
 
 
-def test_up_names_a_folder_that_is_not_there(project: Project, own: str) -> None:
-    refused = project.run("up.yml", code=2, db_compose_directory="/no/such/folder")
+def test_a_name_that_compose_does_not_allow_is_refused_before_anything_is_made(project: Project, own: str) -> None:
+    refused = project.run("up.yml", code=2, db_container=f"{own}.A")
+    assert f"db_container is {own}.A; Compose starts only" in refused.error["message"]
+    assert not (project.folder / "deploy/secrets").exists()
+
+
+@pytest.mark.parametrize("playbook", ["up.yml", "down.yml"])
+def test_a_folder_that_is_not_there_is_named(project: Project, own: str, playbook: str) -> None:
+    refused = project.run(playbook, code=2, db_compose_directory="/no/such/folder")
     assert "There is no folder /no/such/folder on cm-staging (db_compose_directory)." in refused.text
     assert not Path("/no").exists()
 
@@ -523,3 +597,43 @@ def test_an_interrupted_program_takes_its_sidecar_with_it(migrated: str) -> None
     assert mine not in sidecars()
     assert process.stderr and "KeyboardInterrupt" in process.stderr.read()
     process.stderr.close()
+
+
+# --- what must not be guessed -----------------------------------------------------------------------------------------
+
+
+def test_a_name_that_cannot_be_read_is_asked_for_and_not_guessed(stack: str, project: Project) -> None:
+    """There is a database cm, too, which would be migrated in place of the one that is meant."""
+    write(project.folder / "boot", {"000_cm.sql": "CREATE DATABASE cm;"})  # type: ignore[arg-type]
+    (project.folder / "boot").chmod(0o755)
+    boot = f"--volume={project.folder}/boot:/docker-entrypoint-initdb.d:ro"
+    # The file is the container's own, on no mount.
+    script = "mkdir -p /run/own && printf shop > /run/own/name && exec docker-entrypoint.sh postgres"
+    given = {"POSTGRES_USER": "app", "POSTGRES_PASSWORD": PASSWORD, "POSTGRES_DB_FILE": "/run/own/name"}
+    name = f"{stack}-{os.urandom(3).hex()}"
+    options = [boot, *(f"--env={variable}={value}" for variable, value in given.items())]
+    lab.docker(
+        *("run", "--detach", f"--name={name}", *lab.labels(stack), *options, "--entrypoint=sh"),
+        *(lab.POSTGRES_IMAGE, "-c", script),
+    )
+    poll(lambda: is_ready(name))
+    refused = project.run("migrate.yml", code=2, db_container=name)
+    sentence = f"The name of the database is in /run/own/name of container {name}, which cannot be read from cm-staging"
+    assert f"{sentence} (it is not on a mount): set db_name" in refused.text
+    assert sentence in project.run("status.yml", db_container=name).text
+    ledgers = "SELECT count(*) FROM pg_namespace WHERE nspname = 'cm'"
+    login = ("--username=app", "--dbname=cm")
+    assert lab.docker("exec", name, "psql", "-XAt", *login, "--command", ledgers) == "0"
+    assert project.run("migrate.yml", db_container=name, db_name="shop").host["database"] == "shop"
+
+
+@pytest.mark.parametrize("door", ["migrate.yml", "up.yml", "down.yml"])
+def test_an_engine_that_is_not_this_machines_is_refused(
+    project: Project, monkeypatch: pytest.MonkeyPatch, door: str
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+    refused = project.run(door, code=2)
+    assert (
+        "The engine tcp://127.0.0.1:1 (DOCKER_HOST, or db_docker_host) is not known to be on cm-staging" in refused.text
+    )
+    assert "Make the engine's machine the inventory's host" in refused.text

@@ -265,8 +265,8 @@ OPTIONS = {
         limit="all",
     ),
     "a duration without a unit": Case(
-        "option",
-        'The option lock_budget is "40", which is no duration. Write a whole number and a unit: 500ms, 5s, 10min, 4h',
+        "guard",
+        "Variable migrate_lock_budget is '40', which is no duration. Write a whole number and a unit: 500ms, 5s, 10min",
         variables={"migrate_lock_budget": "40"},
     ),
     "a lock timeout that waits for ever": Case(

@@ -104,6 +104,15 @@ def host(bare: lab.Host) -> lab.Host:
 
 
 @pytest.fixture
+def lacking(bare: lab.Host) -> Iterator[lab.Host]:
+    """The host without what ``prepare.yml`` brings, for as long as a test lasts."""
+    bare.run("apt-get", "remove", "--yes", "--quiet", "acl", "python3-psycopg")
+    yield bare
+    with short_folder() as folder, closing(Remote(folder, bare)) as project:
+        project.run("prepare.yml")
+
+
+@pytest.fixture
 def database(host: lab.Host) -> Iterator[lab.Host]:
     """An empty database cm that belongs to the user."""
     psql(host, "CREATE DATABASE cm OWNER cm")
@@ -122,9 +131,8 @@ def project(database: lab.Host) -> Iterator[Remote]:
 # ---- prepare.yml
 
 
-def test_what_is_missing_names_prepare_which_brings_it_once(bare: lab.Host) -> None:
-    bare.run("apt-get", "remove", "--yes", "--quiet", "acl")
-    with short_folder() as folder, closing(Remote(folder, bare)) as project:
+def test_what_is_missing_names_prepare_which_brings_it_once(lacking: lab.Host) -> None:
+    with short_folder() as folder, closing(Remote(folder, lacking)) as project:
         write(project.init, dict(TABLES))
         refused = project.run("migrate.yml", code=2)
         assert refused.error["code"] == "missing-library"
@@ -133,15 +141,43 @@ def test_what_is_missing_names_prepare_which_brings_it_once(bare: lab.Host) -> N
         predicted = project.run("prepare.yml", "--check")
         assert predicted.changed == 1
         assert "To be installed: python3-psycopg, acl." in predicted.text
-        assert bare.ssh("python3", "-c", "import psycopg").returncode != 0
+        assert lacking.ssh("python3", "-c", "import psycopg").returncode != 0
 
         assert project.run("prepare.yml").changed == 1
-        assert bare.ssh("python3", "-c", "import psycopg").returncode == 0
-        assert bare.ssh("command", "-v", "setfacl").returncode == 0
+        assert lacking.ssh("python3", "-c", "import psycopg").returncode == 0
+        assert lacking.ssh("command", "-v", "setfacl").returncode == 0
         for arguments in ([], ["--check"]):
             again = project.run("prepare.yml", *arguments)
             assert again.changed == 0 and "Nothing is missing." in again.text
         assert project.run("prepare.yml").record == {}
+
+
+@pytest.mark.parametrize(
+    "inventory",
+    [{"ansible_become": True}, {"ansible_become": True, "ansible_become_user": "cm", "db_os_user": ""}],
+    ids=["become beside db_os_user", "become alone"],
+)
+def test_become_settings_of_the_inventory_do_not_hide_what_is_missing(
+    lacking: lab.Host, inventory: dict[str, Any]
+) -> None:
+    with short_folder() as folder, closing(Remote(folder, lacking, **inventory)) as project:
+        assert "To be installed: python3-psycopg, acl." in project.run("prepare.yml", "--check").text
+        assert project.run("prepare.yml").changed == 1
+        assert lacking.ssh("command", "-v", "setfacl").returncode == 0
+        again = project.run("prepare.yml")
+        assert again.changed == 0 and "Nothing is missing." in again.text
+
+
+def test_missing_rights_are_not_taken_for_a_missing_package(lacking: lab.Host) -> None:
+    rights = "/etc/sudoers.d/deploy"
+    lacking.run("mv", rights, "/etc/deploy.away")
+    try:
+        lacking.run("sh", "-c", f"umask 337 && cat > {rights}", stdin="deploy ALL=(cm) NOPASSWD: ALL\n")
+        with short_folder() as folder, closing(Remote(folder, lacking)) as project:
+            refused = project.run("prepare.yml", code=2)
+            assert "It could not be installed as root: sudo: a password is required" in refused.text
+    finally:
+        lacking.run("mv", "--force", "/etc/deploy.away", rights)
 
 
 def test_an_account_that_does_not_exist_is_said_before_anything_is_installed(host: lab.Host) -> None:
@@ -158,8 +194,8 @@ def test_a_family_of_systems_whose_packages_are_not_known_says_what_to_set(host:
             refused = project.run("prepare.yml", prepare_packages={"Other": {}}, code=2)
             assert "on Debian is not known here: add the names to prepare_packages." in refused.text
             missing = project.run("prepare.yml", prepare_packages={"Debian": {"acl": "no-such-package"}}, code=2)
-            assert "No package brought it: No package matching 'no-such-package'" in missing.text
-            assert "docs/native.md says how to do without packages." in missing.text
+            assert "It could not be installed as root: No package matching 'no-such-package'" in missing.text
+            assert "how to do without packages." in missing.text
     finally:
         host.run("mv", "/usr/bin/setfacl.away", "/usr/bin/setfacl")
 

@@ -67,7 +67,9 @@ def test_other_engines_leave_the_address_of_a_published_port_empty() -> None:
     assert container.address(one) == Address("127.0.0.1", 6000)
 
 
-@pytest.mark.parametrize("arguments", [["-p5433"], ["--port=5433"], ["-c", "port=5433"], ["-cport=5433"]])
+@pytest.mark.parametrize(
+    "arguments", [["-p5433"], ["--port=5433"], ["-c", "port=5433"], ["-cport=5433"], ["-p", "5432", "-p", "5433"]]
+)
 def test_the_servers_port_can_be_an_option_of_its_command(arguments: list[str]) -> None:
     assert container.inner_port({**CONTAINERS["unpublished"], "Args": ["postgres", *arguments]}) == 5433
 
@@ -162,6 +164,41 @@ def test_names_in_files_that_cannot_be_read_are_left_to_the_inventory() -> None:
     assert (server.user, server.database) == ("", "")
 
 
+def names_problem(one: dict[str, Any], files: list[dict[str, Any]], user: str, database: str | list[str]) -> str:
+    """Why it is not known who to be or where to work, in container ``shop-db`` on host ``one``."""
+    return container.names_problem(one, files, user, database, "shop-db", "one")
+
+
+def test_a_name_that_cannot_be_read_is_for_the_inventory_to_set() -> None:
+    one = copy.deepcopy(CONTAINERS["files"])
+    inside = container.environment(one)
+    files = [{"__db_file": path, "msg": f"file is not readable: {path}"} for path in container.name_files(one)]
+    assert names_problem(one, files, "app", ["shop", "store"]) == ""
+    assert names_problem(one, files, "app", "") == (
+        f"The name of the database is in {inside['POSTGRES_DB_FILE']} of container shop-db, which cannot be read from "
+        "one (file is not readable: /srv/shop/secrets/db): set db_name, or let the account that the modules run as "
+        "read it."
+    )
+    assert "The name of the user is in" in names_problem(one, files, "", "shop")
+    assert "set db_user" in names_problem(one, files, "", "") and "set db_name" in names_problem(one, files, "", "")
+    one["Mounts"] = []
+    assert "(it is not on a mount): set db_name" in names_problem(one, [], "app", "")
+
+
+def test_a_database_called_like_a_user_that_cannot_be_read_is_for_the_inventory_to_set() -> None:
+    one = copy.deepcopy(CONTAINERS["files"])
+    one["Config"]["Env"] = ["POSTGRES_USER_FILE=/somewhere/user"]
+    said = names_problem(one, [], "app", container.server(one).database)
+    assert said.startswith("The name of the database is in /somewhere/user of container shop-db")
+
+
+def test_only_an_engine_behind_a_socket_is_known_to_be_on_the_host() -> None:
+    assert container.engine_problem("unix:///run/user/1000/docker.sock", "one") == ""
+    for engine in ("tcp://127.0.0.1:2375", "ssh://elsewhere"):
+        said = container.engine_problem(engine, "one")
+        assert said.startswith(f"The engine {engine} ") and "Make the engine's machine the inventory's host" in said
+
+
 def test_a_password_file_of_the_inventory_goes_before_the_containers_password() -> None:
     plain, secret = container.server(CONTAINERS["unpublished"]), container.server(CONTAINERS["compose"])
     assert plain.with_files("", "") == plain and secret.with_files("", "") == secret
@@ -176,3 +213,61 @@ def test_a_second_look_says_the_same() -> None:
     """A play may reach the database twice; then the inventory's variables already hold what the first look found."""
     secret = container.server(CONTAINERS["compose"])
     assert secret.with_files(secret.password_file, secret.passfile) == secret
+
+
+def labelled(project: str, folder: str, status: str = "running") -> dict[str, Any]:
+    """A container that Compose has started from a folder, as a project of that name."""
+    one = copy.deepcopy(CONTAINERS["compose"])
+    one["Config"]["Labels"] = {
+        "com.docker.compose.project": project,
+        "com.docker.compose.project.working_dir": folder,
+        "com.docker.compose.service": "postgres",
+    }
+    one["State"]["Status"] = status
+    return one
+
+
+def test_a_container_is_the_projects_own_when_its_compose_file_started_it() -> None:
+    own = labelled("schema-runbook-shop-db", "/srv/runbook/deploy")
+    assert container.is_own(None, "shop-db", "/srv/runbook/deploy")
+    assert container.is_own(own, "shop-db", "/srv/runbook/deploy/")
+    assert not container.is_own(own, "shop-db", "/home/other/runbook/deploy")
+    assert not container.is_own(labelled("shop-db", "/srv/runbook/deploy"), "shop-db", "/srv/runbook/deploy")
+    unlabelled = copy.deepcopy(own)
+    unlabelled["Config"]["Labels"] = None
+    assert not container.is_own(unlabelled, "shop-db", "/srv/runbook/deploy")
+
+
+@pytest.mark.parametrize(
+    ("status", "start", "stop"),
+    [
+        ("running", "", "docker stop shop-db"),
+        ("exited", "docker start shop-db", ""),
+        ("created", "docker start shop-db", ""),
+        ("paused", "docker unpause shop-db", "docker stop shop-db"),
+        ("restarting", "docker start shop-db", "docker stop shop-db"),
+    ],
+)
+def test_somebody_elses_container_is_neither_started_nor_stopped(status: str, start: str, stop: str) -> None:
+    place = ("shop-db", "one", "/srv/runbook/deploy")
+    theirs = {"container": labelled("shop-db", "/srv/shop-db", status)}
+    for said, command in (
+        (container.start_problem(theirs, *place), start),
+        (container.stop_problem(theirs, *place), stop),
+    ):
+        assert command in said and bool(command) == bool(said)
+        assert not said or "not started from /srv/runbook/deploy" in said and status in said
+    own = {"container": labelled("schema-runbook-shop-db", "/srv/runbook/deploy", status)}
+    assert container.start_problem(own, *place) == container.stop_problem(own, *place) == ""
+
+
+@pytest.mark.parametrize("ask", [container.start_problem, container.stop_problem])
+def test_an_engine_that_cannot_be_asked_keeps_up_and_down_from_acting(ask: Any) -> None:
+    assert "group docker" in ask({"failed": True, "msg": NOT_ALLOWED}, "shop-db", "one", "/deploy")
+
+
+@pytest.mark.parametrize("name", ["Shop", "shop.db", "_shop"])
+@pytest.mark.parametrize("ask", [container.start_problem, container.stop_problem])
+def test_a_name_that_compose_does_not_allow_is_refused(ask: Any, name: str) -> None:
+    assert f"db_container is {name};" in ask({"container": None}, name, "one", "/deploy")
+    assert ask({"container": None}, "shop-db_1", "one", "/deploy") == ""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -82,8 +83,12 @@ def test_nothing_is_left_on_this_machine() -> None:
 
 
 def test_no_password_was_in_the_process_list() -> None:
+    password = (promises.folder() / "replication_password").read_text().strip()
+    over_tcp = promises.folder() / "over_tcp.json"
+    over_tcp.write_text(json.dumps({"db_socket_dir": "", "db_password": password}))
+    screen = promises.play("status.yml", "-vvv", "-e", f"@{over_tcp}")
+    assert re.search(r"staging +cm-db1 +cm +4 +none", screen) and password not in screen
     seen = promises.command_lines()
     assert any("ansible-playbook" in line and "converge.yml" in line for line in seen)
     assert any("pg_basebackup" in line for line in seen)  # the servers' processes were seen, too
-    password = (promises.folder() / "replication_password").read_text().strip()
     assert promises.showing([password]) == []
