@@ -26,6 +26,7 @@ TABLES = {
     "002_model.sql": "CREATE TABLE public.model (id int);",
 }
 DROPS = {name: sql.replace("CREATE", "DROP").replace(" (id int)", "") for name, sql in TABLES.items()}
+FROM_ONE_TO_TWO = {"standby": "two", "primary": "one", "schema": "cm", "versions": {}}
 EXISTS = "SELECT to_regclass('public.actor') IS NOT NULL"
 
 
@@ -227,7 +228,7 @@ def test_the_position_to_wait_for_is_one_that_the_standby_comes_to(pair: tuple[N
             session.query("CREATE TABLE IF NOT EXISTS t ()")
             session.query(last)
             lsn = end_of_wal(session)
-        waited = wait(anybody, {"lsn": lsn, "lag": "10s", "standby": "two", "primary": "one"})
+        waited = wait(anybody, {**FROM_ONE_TO_TWO, "lsn": lsn, "lag": "10s"})
         assert waited["lag_bytes"] == 0 and waited["seconds"] < 5
     assert standby.ask("SELECT count(*) FROM t") == [1]
 
@@ -253,7 +254,7 @@ def test_any_user_is_told_enough_to_keep_standbys_from_acting(pair: tuple[Node, 
 
 def test_a_standby_that_is_promoted_or_gone_is_not_waited_for(pair: tuple[Node, Node]) -> None:
     standby = pair[1]
-    params = {"lsn": "F/0", "lag": "1h", "standby": "two", "primary": "one"}
+    params = {**FROM_ONE_TO_TWO, "lsn": "F/0", "lag": "1h"}
     standby.promote()
     with pytest.raises(RunbookError, match="standby two was promoted before it had replayed it") as promoted:
         wait(standby.login(), params)

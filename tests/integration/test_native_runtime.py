@@ -106,7 +106,8 @@ def host(bare: lab.Host) -> lab.Host:
 @pytest.fixture
 def lacking(bare: lab.Host) -> Iterator[lab.Host]:
     """The host without what ``prepare.yml`` brings, for as long as a test lasts."""
-    bare.run("apt-get", "remove", "--yes", "--quiet", "acl", "python3-psycopg")
+    # Unlike apt-get it may be told of packages that were never there.
+    bare.run("dpkg", "--remove", "acl", "python3-psycopg", "python3-psycopg-c")
     yield bare
     with short_folder() as folder, closing(Remote(folder, bare)) as project:
         project.run("prepare.yml")
@@ -175,7 +176,7 @@ def test_missing_rights_are_not_taken_for_a_missing_package(lacking: lab.Host) -
         lacking.run("sh", "-c", f"umask 337 && cat > {rights}", stdin="deploy ALL=(cm) NOPASSWD: ALL\n")
         with short_folder() as folder, closing(Remote(folder, lacking)) as project:
             refused = project.run("prepare.yml", code=2)
-            assert "It could not be installed as root: sudo: a password is required" in refused.text
+            assert "It could not be installed as root (Task failed: Missing sudo password)." in refused.text
     finally:
         lacking.run("mv", "--force", "/etc/deploy.away", rights)
 
@@ -194,7 +195,7 @@ def test_a_family_of_systems_whose_packages_are_not_known_says_what_to_set(host:
             refused = project.run("prepare.yml", prepare_packages={"Other": {}}, code=2)
             assert "on Debian is not known here: add the names to prepare_packages." in refused.text
             missing = project.run("prepare.yml", prepare_packages={"Debian": {"acl": "no-such-package"}}, code=2)
-            assert "It could not be installed as root: No package matching 'no-such-package'" in missing.text
+            assert "It could not be installed as root (No package matching 'no-such-package'" in missing.text
             assert "how to do without packages." in missing.text
     finally:
         host.run("mv", "/usr/bin/setfacl.away", "/usr/bin/setfacl")
