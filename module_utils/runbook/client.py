@@ -33,7 +33,7 @@ except ImportError:  # connect() says so, with what to do
 from ansible.module_utils.runbook.connection import Login
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.record import scrub
-from ansible.module_utils.runbook.session import application_name, connect
+from ansible.module_utils.runbook.session import connect
 
 CLIENT_ARGUMENTS: dict[str, dict[str, Any]] = {
     "client_container": {"type": "str", "default": ""},
@@ -69,7 +69,12 @@ class Installed:
     password: str = field(default="", repr=False)
 
     def run(
-        self, program: str, arguments: Sequence[str], stdin: IO[bytes] | None = None, stdout: IO[bytes] | None = None
+        self,
+        program: str,
+        arguments: Sequence[str],
+        stdin: IO[bytes] | None = None,
+        stdout: IO[bytes] | None = None,
+        folder: Path | None = None,
     ) -> bytes:
         """Run a program to its end.
 
@@ -78,6 +83,7 @@ class Installed:
             arguments: without host, port and user. A program that connects only when told to is told the database.
             stdin: an open file that it reads from, nothing by default.
             stdout: an open file that it writes to.
+            folder: a folder of this host that it reads or writes, by the path it has here.
 
         Returns:
             what it printed, unless that went to ``stdout``.
@@ -119,14 +125,19 @@ class Sidecar:
     password: str = field(default="", repr=False)
 
     def run(
-        self, program: str, arguments: Sequence[str], stdin: IO[bytes] | None = None, stdout: IO[bytes] | None = None
+        self,
+        program: str,
+        arguments: Sequence[str],
+        stdin: IO[bytes] | None = None,
+        stdout: IO[bytes] | None = None,
+        folder: Path | None = None,
     ) -> bytes:
         """The same as ``Installed.run``."""
         name = f"schema-runbook-{program}-{secrets.token_hex(4)}"
         with _output(stdout) as output, tempfile.TemporaryFile() as complaints:
             try:
                 process = subprocess.Popen(
-                    self._command(name, program, arguments), stdin=subprocess.PIPE, stdout=output, stderr=complaints
+                    self._command(name, program, arguments, folder), stdin=subprocess.PIPE, stdout=output, stderr=complaints
                 )
             except FileNotFoundError:
                 raise RunbookError(
@@ -144,9 +155,14 @@ class Sidecar:
             _check(program, process.returncode, complaints, self.password)
             return b"" if stdout else _content(output)
 
-    def _command(self, name: str, program: str, arguments: Sequence[str]) -> list[str]:
-        """No terminal, which would change bytes; no log, which would be a second copy of everything."""
+    def _command(self, name: str, program: str, arguments: Sequence[str], folder: Path | None) -> list[str]:
+        """No terminal, which would change bytes; no log, which would be a second copy of everything.
+
+        A folder has the same path in the sidecar as here, and what is written there belongs to the account that asked.
+        """
         sidecar = ["docker", "run", "--rm", "--interactive", "--pull=never", "--log-driver=none", f"--name={name}"]
+        if folder is not None:
+            sidecar += [f"--mount=type=bind,source={folder},target={folder}", f"--user={os.geteuid()}:{os.getegid()}"]
         variables = [f"--env={variable}={value}" for variable, value in self.environment.items()]
         place = [f"--network=container:{self.container}", "--entrypoint=sh", self.image]
         return [*sidecar, *variables, *place, "-c", _WITH_FIRST_LINE, program, *arguments]
@@ -156,7 +172,7 @@ Client = Union[Installed, Sidecar]
 """Either of them; what it takes to run a program is the same."""
 
 
-def client_for(login: Login, params: Mapping[str, Any]) -> Client:
+def client_for(login: Login, params: Mapping[str, Any], name: str) -> Client:
     """The client programs for a server.
 
     The server is asked for its version and libpq for the password that it lets us in with, wherever it found that.
@@ -164,11 +180,11 @@ def client_for(login: Login, params: Mapping[str, Any]) -> Client:
     Parameters:
         login: how the server is reached.
         params: the options of ``CLIENT_ARGUMENTS``.
+        name: the application_name of the programs' sessions, by which a later run finds what a dead one has left.
 
     Raises:
         RunbookError: when the server cannot be reached.
     """
-    name = application_name("client")
     with connect(login, name) as session:
         version, password = session.server_version, session.password
     known = {key: str(value) for key, value in login.libpq(name).items()}

@@ -498,7 +498,7 @@ def sidecar(name: str, **changes: str) -> Sidecar:
     server = container.server(inspected(name))
     login = Login(server.host, server.port, server.user, server.database, server.password)
     described = {"client_container": server.container, "client_image": server.image, "client_port": server.inner_port}
-    found = client.client_for(login, {**described, **changes})
+    found = client.client_for(login, {**described, **changes}, "Schema Runbook test")
     assert isinstance(found, Sidecar)
     return found
 
