@@ -137,7 +137,10 @@ class Sidecar:
         with _output(stdout) as output, tempfile.TemporaryFile() as complaints:
             try:
                 process = subprocess.Popen(
-                    self._command(name, program, arguments, folder), stdin=subprocess.PIPE, stdout=output, stderr=complaints
+                    self._command(name, program, arguments, folder),
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=complaints,
                 )
             except FileNotFoundError:
                 raise RunbookError(
