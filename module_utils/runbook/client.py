@@ -114,11 +114,13 @@ class Sidecar:
     """Programs from the image of a server that runs in a container.
 
     Parameters:
+        major: the server's major version, which is the image's.
         container, image: the ids of both.
         environment: libpq's variables for reaching the server from within its own network.
         password: the user's, empty where none is needed.
     """
 
+    major: int
     container: str
     image: str
     environment: Mapping[str, str]
@@ -195,7 +197,7 @@ def client_for(login: Login, params: Mapping[str, Any], name: str) -> Client:
         return Installed(version // 10000, _variables(known), password)
     inside = {key: value for key, value in known.items() if key in _IN_SIDECAR}
     inside.update(host="127.0.0.1", port=str(params["client_port"]))
-    return Sidecar(params["client_container"], params["client_image"], _variables(inside), password)
+    return Sidecar(version // 10000, params["client_container"], params["client_image"], _variables(inside), password)
 
 
 def find_program(program: str, major: int) -> Path:

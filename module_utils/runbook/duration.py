@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Durations as people write them: ``500ms``, ``5s``, ``10min``, ``4h``, or ``0`` for none."""
+"""Durations as people write them: ``500ms``, ``5s``, ``10min``, ``4h``, ``7d``, or ``0`` for none."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from ansible.module_utils.runbook.errors import RunbookError
 
-_DURATION = re.compile(r"(\d+)\s*(ms|s|min|h)")
-_MILLISECONDS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000}
+_DURATION = re.compile(r"(\d+)\s*(ms|s|min|h|d)")
+_MILLISECONDS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 def is_duration(text: str) -> bool:
@@ -45,6 +45,6 @@ def seconds(name: str, params: Mapping[str, Any]) -> float:
     except ValueError as error:
         raise RunbookError(
             f'The option {name} is "{params[name]}", which is no duration. '
-            "Write a whole number and a unit: 500ms, 5s, 10min, 4h, or 0 for none.",
+            "Write a whole number and a unit: 500ms, 5s, 10min, 4h, 7d, or 0 for none.",
             code="option",
         ) from error

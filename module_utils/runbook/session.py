@@ -232,6 +232,10 @@ class Session:
             raise SqlError("", f"the connection broke: {broken}".strip()) from broken
         return True
 
+    def cancel(self) -> None:
+        """Have the server stop what another thread of ours asked it to do in this session."""
+        self._connection.cancel()
+
     def close(self) -> None:
         """End the session; the server rolls back what is open."""
         self._connection.close()

@@ -577,7 +577,7 @@ def test_an_image_with_a_user_of_its_own_will_do(stack: str, migrated: str) -> N
 @one_at_a_time
 def test_an_interrupted_program_takes_its_sidecar_with_it(migrated: str) -> None:
     server = container.server(inspected(migrated))
-    described = {"container": server.container, "image": server.image}
+    described = {"major": 17, "container": server.container, "image": server.image}
     environment = {"PGHOST": "127.0.0.1", "PGUSER": "app", "PGDATABASE": "shop"}
     code = (
         "import sys, json, ansible.module_utils\n"

@@ -96,7 +96,7 @@ def test_a_failure_without_a_word_is_a_sentence_too(programs: Path) -> None:
 def test_a_missing_docker_command_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(RunbookError, match="no docker command on this host, which pg_dump needs"):
-        client.Sidecar("container", "image", {}).run("pg_dump", [], io.BytesIO())
+        client.Sidecar(17, "container", "image", {}).run("pg_dump", [], io.BytesIO())
 
 
 def test_libpqs_parameters_become_its_environment_variables() -> None:

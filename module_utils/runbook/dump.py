@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The logical engine: a database's content by pg_dump, the server's roles by pg_dumpall, rows counted beside it.
+
+One transaction exports its snapshot. pg_dump works under it, and so do the counts that a restore is compared with:
+both see the very same rows, whatever is written meanwhile. Nobody else here knows pg_dump; an engine that copies files
+and write-ahead log would stand beside this one, and fill the same folder and the same manifest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import timezone
+from pathlib import Path
+from typing import IO
+
+from ansible.module_utils.runbook import backup_set, facts
+from ansible.module_utils.runbook.client import Client
+from ansible.module_utils.runbook.encryption import encrypting
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.manifest import CUSTOM, DIRECTORY, Manifest, Table
+from ansible.module_utils.runbook.session import Session
+
+AUTO, ZSTD, GZIP, NONE = "auto", "zstd", "gzip", "none"
+
+# The first pg_dump that takes an algorithm in --compress (PostgreSQL 16 release notes).
+_ALGORITHMS_SINCE = 16
+
+_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_IMPORTED = ("pg_catalog.pg_export_snapshot()", "pg_catalog.statement_timestamp()")
+_DUMPED_BY = re.compile(r"^;\s+Dumped by pg_dump version: (\S+)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class DumpOptions:
+    """How to dump.
+
+    Parameters:
+        jobs: processes of pg_dump, where it can work in parallel.
+        compression: ``auto`` (zstd where the client has it, else gzip), ``zstd``, ``gzip`` or ``none``.
+        lock_wait: seconds to wait for a table that somebody has locked.
+        recipients: public keys to encrypt for; none for a plain set.
+        ledger_schema: where the ledger is.
+        roles_database: which database pg_dumpall logs in to.
+    """
+
+    jobs: int
+    compression: str
+    lock_wait: float
+    recipients: Sequence[str]
+    ledger_schema: str
+    roles_database: str
+
+
+@dataclass
+class Stopwatch:
+    """How long each phase took, in seconds, by name."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Measure what happens inside."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(time.monotonic() - began, 3)
+
+
+class Dump:
+    """One dump of one database.
+
+    Parameters:
+        session: a session of its own in the database; it holds the snapshot.
+        client: the programs for that database.
+        options: how to dump.
+        clock: takes the times.
+    """
+
+    def __init__(self, session: Session, client: Client, options: DumpOptions, clock: Stopwatch) -> None:
+        self.session = session
+        self.client = client
+        self.options = options
+        self.clock = clock
+        session.query("SET TimeZone = 'UTC'")
+        session.query("SET row_security = off")
+        session.query("SET statement_timeout = 0")
+        session.query("SET idle_in_transaction_session_timeout = 0")
+        session.query(f"SET lock_timeout = '{round(options.lock_wait * 1000)}ms'")
+        if session.server_version >= 170000:
+            session.query("SET transaction_timeout = 0")
+        session.query(_SNAPSHOT)
+        self._snapshot, self.taken_at = session.query(f"SELECT {', '.join(_IMPORTED)}")[0]
+        self.schema_version = facts.schema_version(session, options.ledger_schema)
+        self.taken_at = self.taken_at.astimezone(timezone.utc)
+
+    @property
+    def name(self) -> backup_set.SetName:
+        """What the set is going to be called."""
+        return backup_set.SetName(self.taken_at.replace(microsecond=0), self.schema_version)
+
+    def write(self, folder: Path, database: str) -> Manifest:
+        """Fill a set's folder with dump and roles, and describe them.
+
+        Raises:
+            RunbookError: whatever keeps the dump from being whole.
+        """
+        properties = facts.properties(self.session, database)
+        if properties is None:
+            raise AssertionError("the session is in that database")
+        sequences = facts.sequences(self.session)  # before the dump, which may only find them further on
+        extensions, roles = facts.extensions(self.session), facts.roles(self.session, database)
+        large_objects = facts.large_objects(self.session)
+        compression, tables = self._dump(folder)
+        has_passwords = self._roles(folder)
+        contents = self._contents(folder, tables)
+        return Manifest(
+            name=str(self.name),
+            taken_at=f"{self.taken_at:%Y-%m-%dT%H:%M:%S.%fZ}",
+            database=properties,
+            server=facts.server(self.session),
+            client_version=contents,
+            schema_version=self.schema_version,
+            ledger_schema=self.options.ledger_schema,
+            format=CUSTOM if self.options.recipients else DIRECTORY,
+            compression=compression,
+            recipients=tuple(self.options.recipients),
+            extensions=extensions,
+            roles=roles,
+            roles_have_passwords=has_passwords,
+            tables=tables,
+            sequences=sequences,
+            large_objects=large_objects,
+        )
+
+    def _dump(self, folder: Path) -> tuple[str, tuple[Table, ...]]:
+        """Dump, and count meanwhile. Either one's failure ends the other."""
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            counting = beside.submit(self._count)
+            try:
+                with self.clock.phase("dump"):
+                    compression = self._compressed(folder)
+            except BaseException:
+                if not counting.done():
+                    self.session.cancel()
+                raise
+            return compression, counting.result()
+
+    def _count(self) -> tuple[Table, ...]:
+        with self.clock.phase("count"):
+            return facts.tables(self.session)
+
+    def _compressed(self, folder: Path) -> str:
+        if self.options.compression != AUTO:
+            self._run_pg_dump(folder, self.options.compression)
+            return self.options.compression
+        if self.client.major >= _ALGORITHMS_SINCE:
+            try:
+                self._run_pg_dump(folder, ZSTD)
+                return ZSTD
+            except RunbookError as error:
+                # It says so before it connects: not every build has zstd, and only trying tells.
+                if "does not support compression" not in error.message:
+                    raise
+        self._run_pg_dump(folder, GZIP)
+        return GZIP
+
+    def _run_pg_dump(self, folder: Path, compression: str) -> None:
+        """The database is named in the environment only: an argument could be taken for a connection string."""
+        options = self.options
+        arguments = [f"--snapshot={self._snapshot}", f"--lock-wait-timeout={max(1, round(options.lock_wait * 1000))}"]
+        arguments += ["--no-password", "--no-sync", f"--compress={self._compress(compression)}"]
+        if options.recipients:
+            target = folder / backup_set.ENCRYPTED_DUMP
+            target.unlink(missing_ok=True)  # of an attempt with another compression
+            with encrypting(target, options.recipients) as plain:
+                self.client.run("pg_dump", ["--format=custom", *arguments], stdout=plain)
+        else:
+            parallel = ["--format=directory", f"--jobs={options.jobs}", f"--file={folder / backup_set.DUMP}"]
+            self.client.run("pg_dump", [*arguments, *parallel], folder=folder)
+
+    def _compress(self, compression: str) -> str:
+        if self.client.major >= _ALGORITHMS_SINCE:
+            return compression
+        return {GZIP: "6", NONE: "0"}.get(compression, compression)
+
+    def _roles(self, folder: Path) -> bool:
+        """Write the server's roles and tablespaces; only a superuser can read the passwords' hashes."""
+        has_passwords = bool(
+            self.session.query("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user")[0][0]
+        )
+        arguments = ["--globals-only", "--no-password", f"--database={self.options.roles_database}"]
+        arguments += [] if has_passwords else ["--no-role-passwords"]
+        with self.clock.phase("roles"), self._roles_file(folder) as file:
+            self.client.run("pg_dumpall", arguments, stdout=file)
+        return has_passwords
+
+    def _roles_file(self, folder: Path) -> contextlib.AbstractContextManager[IO[bytes]]:
+        if self.options.recipients:
+            return encrypting(folder / backup_set.ENCRYPTED_GLOBALS, self.options.recipients)
+        return (folder / backup_set.GLOBALS).open("xb")
+
+    def _contents(self, folder: Path, tables: Sequence[Table]) -> str:
+        """Have pg_restore read the table of contents, and see that no table is missing in it.
+
+        Returns:
+            the version of the pg_dump that wrote it.
+        """
+        if self.options.recipients:  # its key is not here, on purpose
+            return str(self.client.major)
+        with self.clock.phase("contents"):
+            listed = contents(self.client, folder)
+        missing = [f"{table.schema}.{table.name}" for table in tables if _entry(table) not in listed]
+        if missing:
+            raise RunbookError(
+                f"The dump has no rows of {', '.join(missing)}, which the database had in the same snapshot. It is not "
+                "whole and was given up. Run it again; if this happens again, it is an error of this program.",
+                code="incomplete",
+            )
+        version = _DUMPED_BY.search(listed)
+        return version[1] if version else str(self.client.major)
+
+
+def contents(client: Client, folder: Path) -> str:
+    """The table of contents of a plain set's dump, as ``pg_restore --list`` prints it."""
+    return client.run("pg_restore", ["--list", str(folder / backup_set.DUMP)], folder=folder).decode("utf-8", "replace")
+
+
+def _entry(table: Table) -> str:
+    """How the table of contents names a table's rows; control characters are made spaces there."""
+    return " TABLE DATA " + re.sub(r"[\r\n]", " ", f"{table.schema} {table.name} ")

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a database is and holds, read from the server's catalogs.
+
+A backup writes it into its manifest, and a restore reads it again to compare: both ask the same questions.
+"""
+
+from __future__ import annotations
+
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.ledger import TABLE, identifier
+from ansible.module_utils.runbook.manifest import (
+    DatabaseProperties,
+    Extension,
+    Grant,
+    SequenceState,
+    Server,
+    Setting,
+    Table,
+)
+from ansible.module_utils.runbook.session import INSUFFICIENT_PRIVILEGE, Session, SqlError
+
+# Tables are counted so many at a time: few round trips, and no statement of unbounded length.
+_BATCH = 100
+
+# PostgreSQL 15 brought ICU for whole databases, 17 the provider "builtin" and a new name for the column.
+_LOCALE_COLUMNS = {
+    13: "'c', '', '', ''",
+    15: "datlocprovider::text, coalesce(daticulocale, ''), '', coalesce(datcollversion, '')",
+    16: "datlocprovider::text, coalesce(daticulocale, ''), coalesce(daticurules, ''), coalesce(datcollversion, '')",
+    17: "datlocprovider::text, coalesce(datlocale, ''), coalesce(daticurules, ''), coalesce(datcollversion, '')",
+}
+
+_PROPERTIES = """
+SELECT datname::text, pg_catalog.pg_get_userbyid(datdba)::text, pg_catalog.pg_encoding_to_char(encoding)::text,
+       {locale}, datcollate::text, datctype::text,
+       (SELECT spcname::text FROM pg_catalog.pg_tablespace t WHERE t.oid = dattablespace),
+       datconnlimit, coalesce(pg_catalog.shobj_description(d.oid, 'pg_database'), ''), datacl IS NULL,
+       pg_catalog.pg_database_size(d.oid)
+  FROM pg_catalog.pg_database d WHERE datname = %s
+"""
+_GRANTS = """
+SELECT CASE grantee WHEN 0 THEN '' ELSE pg_catalog.pg_get_userbyid(grantee)::text END, privilege_type, is_grantable
+  FROM pg_catalog.pg_database d, LATERAL pg_catalog.aclexplode(datacl) WHERE datname = %s ORDER BY 1, 2
+"""
+_SETTINGS = """
+SELECT pg_catalog.split_part(setting, '=', 1), pg_catalog.substr(setting, pg_catalog.strpos(setting, '=') + 1),
+       CASE setrole WHEN 0 THEN '' ELSE pg_catalog.pg_get_userbyid(setrole)::text END
+  FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase,
+       LATERAL pg_catalog.unnest(setconfig) AS setting
+ WHERE datname = %s ORDER BY 3, 1
+"""
+
+# Roles that have to exist for the dump to be restored: those that its objects and the database itself depend on
+# (PostgreSQL documentation, "pg_shdepend"; pinned roles such as pg_monitor are not in there, nor the bootstrap user).
+_ROLES = """
+SELECT DISTINCT rolname::text FROM (
+    SELECT refobjid FROM pg_catalog.pg_shdepend s
+     WHERE refclassid = 'pg_catalog.pg_authid'::regclass AND deptype IN ('o', 'a', 'r')
+       AND dbid IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = %s))
+       AND (dbid <> 0 OR (classid = 'pg_catalog.pg_database'::regclass
+                          AND objid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = %s)))
+    UNION SELECT datdba FROM pg_catalog.pg_database WHERE datname = %s
+    UNION SELECT setrole FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
+           WHERE datname = %s AND setrole <> 0
+    UNION SELECT relowner FROM pg_catalog.pg_class WHERE oid >= 16384
+    UNION SELECT nspowner FROM pg_catalog.pg_namespace WHERE oid >= 16384
+    UNION SELECT proowner FROM pg_catalog.pg_proc WHERE oid >= 16384
+    UNION SELECT typowner FROM pg_catalog.pg_type WHERE oid >= 16384
+) AS used JOIN pg_catalog.pg_roles ON pg_roles.oid = used.refobjid ORDER BY 1
+"""
+
+_EXTENSIONS = """
+SELECT extname::text, extversion, nspname::text
+  FROM pg_catalog.pg_extension JOIN pg_catalog.pg_namespace n ON n.oid = extnamespace
+ WHERE extname <> 'plpgsql' ORDER BY 1
+"""
+
+# What pg_dump writes rows of, apart from the configuration tables of extensions.
+_TABLES = """
+SELECT nspname::text, relname::text
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
+ WHERE relkind = 'r' AND relpersistence <> 't' AND nspname !~ '^pg_' AND nspname <> 'information_schema'
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                    WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND deptype = 'e')
+ ORDER BY 1, 2
+"""
+
+_SEQUENCES = """
+SELECT schemaname::text, sequencename::text, last_value
+  FROM pg_catalog.pg_sequences s
+ WHERE schemaname !~ '^pg_'
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class c ON c.oid = d.objid
+                    WHERE d.classid = 'pg_catalog.pg_class'::regclass AND deptype = 'e' AND relkind = 'S'
+                      AND c.oid = pg_catalog.format('%I.%I', schemaname, sequencename)::regclass)
+ ORDER BY 1, 2
+"""
+
+
+def server(session: Session) -> Server:
+    """The server that a session is with. Not everybody may read the identifier of the cluster."""
+    try:
+        system = str(session.query("SELECT system_identifier::text FROM pg_catalog.pg_control_system()")[0][0])
+    except SqlError as error:
+        if error.lost:
+            raise
+        system = ""
+    (libraries,) = session.query("SELECT pg_catalog.current_setting('shared_preload_libraries', true)")[0]
+    names = tuple(name.strip().strip('"') for name in (libraries or "").split(",") if name.strip())
+    return Server(session.server_version, system, names)
+
+
+def properties(session: Session, database: str) -> DatabaseProperties | None:
+    """What hangs on a database, from any session with its server; None when there is no such database."""
+    major = session.server_version // 10000
+    locale = _LOCALE_COLUMNS[max(version for version in _LOCALE_COLUMNS if version <= major)]
+    rows = session.query(_PROPERTIES.format(locale=locale), database)
+    if not rows:
+        return None
+    name, owner, encoding, provider, its_locale, rules, collation_version, collate, ctype = rows[0][:9]
+    tablespace, limit, comment, default_grants, size = rows[0][9:]
+    return DatabaseProperties(
+        name=name,
+        owner=owner,
+        encoding=encoding,
+        locale_provider=provider,
+        collate=collate,
+        ctype=ctype,
+        locale=its_locale if provider != "c" else "",
+        icu_rules=rules,
+        collation_version=collation_version,
+        tablespace=tablespace,
+        connection_limit=limit,
+        comment=comment,
+        grants=None if default_grants else tuple(Grant(*row) for row in session.query(_GRANTS, database)),
+        settings=tuple(Setting(*row) for row in session.query(_SETTINGS, database)),
+        bytes=size,
+    )
+
+
+def roles(session: Session, database: str) -> tuple[str, ...]:
+    """Every role that the database, or something in it, belongs to or mentions in its privileges.
+
+    Parameters:
+        session: one in that very database.
+    """
+    return tuple(name for (name,) in session.query(_ROLES, *[database] * 4))
+
+
+def extensions(session: Session) -> tuple[Extension, ...]:
+    """The extensions installed in the session's database, apart from plpgsql, which every database has."""
+    return tuple(Extension(*row) for row in session.query(_EXTENSIONS))
+
+
+def tables(session: Session) -> tuple[Table, ...]:
+    """Every table with rows of its own, and how many it has as far as the session's transaction can see.
+
+    Raises:
+        RunbookError: ``unreadable`` when the user may not read one of them, or only some of its rows.
+        SqlError: whatever else keeps it from being counted, such as a lock.
+    """
+    names = session.query(_TABLES)
+    counted: list[Table] = []
+    try:
+        for start in range(0, len(names), _BATCH):
+            batch = names[start : start + _BATCH]
+            counts = [f"(SELECT pg_catalog.count(*) FROM ONLY {identifier(s)}.{identifier(t)})" for s, t in batch]
+            row = session.query("SELECT " + ", ".join(counts))[0]
+            counted += [Table(schema, name, rows) for (schema, name), rows in zip(batch, row)]
+    except SqlError as error:
+        if error.sqlstate != INSUFFICIENT_PRIVILEGE:
+            raise
+        raise RunbookError(
+            f"Not every table can be read by user {_user(session)}: {error.message}. A backup without it would not be "
+            "one. Grant SELECT there (and BYPASSRLS where row security hides rows), or name another db_user.",
+            code="unreadable",
+        ) from error
+    return tuple(counted)
+
+
+def sequences(session: Session) -> tuple[SequenceState, ...]:
+    """Where each sequence stands. Sequences know no snapshot: a later question may find them further on."""
+    return tuple(SequenceState(*row) for row in session.query(_SEQUENCES))
+
+
+def large_objects(session: Session) -> int:
+    """How many large objects the database has."""
+    return int(session.query("SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata")[0][0])
+
+
+def schema_version(session: Session, schema: str) -> int:
+    """The highest version in the ledger; 0 when there is none."""
+    table = f"{identifier(schema)}.{identifier(TABLE)}"
+    if session.query("SELECT pg_catalog.to_regclass(%s) IS NULL", table)[0][0]:
+        return 0
+    return int(session.query(f"SELECT coalesce(pg_catalog.max(version), 0) FROM {table}")[0][0])
+
+
+def _user(session: Session) -> str:
+    return str(session.query("SELECT current_user::text")[0][0])

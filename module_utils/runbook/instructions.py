@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The text in every backup set that says how to restore it without this project."""
+
+from __future__ import annotations
+
+import shlex
+
+from ansible.module_utils.runbook import backup_set
+from ansible.module_utils.runbook.manifest import DatabaseProperties, Manifest
+
+_PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}
+
+
+def instructions(manifest: Manifest) -> str:
+    """The commands for one set, to be run in its folder, the server being named by PGHOST, PGPORT and PGUSER."""
+    database = manifest.database
+    roles = f"psql -X -d postgres -f {backup_set.GLOBALS}"
+    restore = f"pg_restore --exit-on-error --jobs=4 --dbname=restored {backup_set.DUMP}"
+    if manifest.recipients:
+        decrypt = "age --decrypt --identity=KEY"
+        roles = f"{decrypt} {backup_set.ENCRYPTED_GLOBALS} | psql -X -d postgres"
+        restore = f"{decrypt} {backup_set.ENCRYPTED_DUMP} | pg_restore --exit-on-error --dbname=restored"
+    encrypted = (
+        "\nIt is encrypted with age (https://age-encryption.org). KEY is the file with the secret key that belongs to\n"
+        + "".join(f"    {recipient}\n" for recipient in manifest.recipients)
+        if manifest.recipients
+        else ""
+    )
+    return f"""\
+This folder is a backup of the PostgreSQL database {database.name}, taken at {manifest.taken_at},
+schema version {manifest.schema_version}. {backup_set.MANIFEST} says what is in it.
+{encrypted}
+To restore it by hand with PostgreSQL {manifest.server.version // 10000} or newer, go to this folder and run:
+
+    sha256sum --check --quiet {backup_set.CHECKSUMS}
+    {roles}
+    createdb --maintenance-db=postgres --template=template0 {_create(database)} restored
+    {restore}
+    psql -X -d restored -c ANALYZE
+
+The second command creates the roles; "already exists" is no problem there, everything else is one.
+The database is called "restored" then. When it is right, rename it; the old one keeps its place until then:
+
+    ALTER DATABASE restored RENAME TO {_identifier(database.name)};
+"""
+
+
+def _create(database: DatabaseProperties) -> str:
+    options = [f"--encoding={database.encoding}", f"--lc-collate={database.collate}", f"--lc-ctype={database.ctype}"]
+    if database.locale_provider != "c":
+        provider = _PROVIDERS[database.locale_provider]
+        options += [f"--locale-provider={provider}", f"--{provider}-locale={database.locale}"]
+    return " ".join(shlex.quote(option) for option in options)
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
