@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.explain import explain
 from ansible.module_utils.runbook.instructions import instructions
 from ansible.module_utils.runbook.manifest import Manifest
-from ansible.module_utils.runbook.offsite import Offsite
 from ansible.module_utils.runbook.runlock import RunLock
 from ansible.module_utils.runbook.runner import end_orphans
 from ansible.module_utils.runbook.session import (
@@ -37,15 +36,9 @@ from ansible.module_utils.runbook.session import (
     connect,
     refuse_transaction_pooling,
 )
+from ansible.module_utils.runbook.store import PLACE_ARGUMENTS, Store
 
 OPERATION = "backup"
-
-PLACE_ARGUMENTS: dict[str, dict[str, Any]] = {
-    "directory": {"type": "path", "required": True},
-    "offsite": {"type": "str", "default": ""},
-    "offsite_config": {"type": "path", "default": ""},
-}
-"""Where sets are; shared by every module that works with them."""
 
 BACKUP_ARGUMENTS: dict[str, dict[str, Any]] = {
     **LOGIN_ARGUMENTS,
@@ -77,29 +70,6 @@ SELECT gid FROM pg_catalog.pg_prepared_xacts p
   JOIN pg_catalog.pg_locks l ON l.virtualtransaction = '-1/' || p.transaction::text
  WHERE p.database = %s AND l.mode = 'AccessExclusiveLock' ORDER BY prepared
 """
-
-
-@dataclass(frozen=True)
-class Store:
-    """The sets of one database: on this host, and elsewhere if copies are kept.
-
-    Parameters:
-        folder: where the database's sets are.
-        offsite: None without copies.
-    """
-
-    folder: Path
-    offsite: Offsite | None
-
-    @classmethod
-    def of(cls, params: Mapping[str, Any], database: str) -> Store:
-        """From the options of ``PLACE_ARGUMENTS``."""
-        offsite = Offsite(params["offsite"], params["offsite_config"]) if params["offsite"] else None
-        return cls(backup_set.database_folder(Path(params["directory"]), database), offsite)
-
-    def sealed(self) -> list[BackupSet]:
-        """The sets on this host that count, oldest first."""
-        return backup_set.sealed_sets(self.folder)
 
 
 def take(login: Login, params: Mapping[str, Any], requested_by: str, check_mode: bool) -> dict[str, Any]:

@@ -45,6 +45,7 @@ ENCRYPTED_DUMP = "dump.pgc.age"
 GLOBALS = "globals.sql"
 ENCRYPTED_GLOBALS = "globals.sql.age"
 
+_UNCOVERED = (CHECKSUMS, EVIDENCE, f"{EVIDENCE}{PARTIAL}")
 _NAME = re.compile(r"(\d{8}T\d{6}Z)_v(\d+)")
 _TIME = "%Y%m%dT%H%M%SZ"
 _CHECKSUM_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
@@ -140,6 +141,16 @@ def _sealed_sets(folder: Path) -> Iterator[BackupSet]:
             yield BackupSet(Path(entry.path), name)
 
 
+def write_evidence(folder: Path, evidence: dict[str, Any]) -> None:
+    """Note what a restore has proven; from now on the set is verified."""
+    partial = folder / f"{EVIDENCE}{PARTIAL}"
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(json.dumps(evidence, indent=2, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(folder / EVIDENCE)
+
+
 # --- checksums -------------------------------------------------------------------------------------------------------
 
 
@@ -177,7 +188,7 @@ def sha256(path: Path) -> str:
 
 def _covered(folder: Path) -> list[Path]:
     files = (path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir())
-    return [path for path in files if path.relative_to(folder).as_posix() not in (CHECKSUMS, EVIDENCE)]
+    return [path for path in files if path.relative_to(folder).as_posix() not in _UNCOVERED]
 
 
 def _read_checksums(path: Path) -> dict[str, str]:

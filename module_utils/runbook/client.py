@@ -108,6 +108,13 @@ class Installed:
             _check(program, done.returncode, complaints, self.password)
             return b"" if stdout else _content(output)
 
+    def free_bytes(self, directory: Path) -> int | None:
+        """What is free on the disk of a directory of the server; None when that cannot be seen here."""
+        for place in (directory, *directory.parents[:-1]):
+            with contextlib.suppress(OSError):
+                return shutil.disk_usage(place).free
+        return None
+
 
 @dataclass(frozen=True)
 class Sidecar:
@@ -159,6 +166,14 @@ class Sidecar:
                 raise
             _check(program, process.returncode, complaints, self.password)
             return b"" if stdout else _content(output)
+
+    def free_bytes(self, directory: Path) -> int | None:
+        """The same as ``Installed.free_bytes``, asked with the server's own volumes in place."""
+        sidecar = ["docker", "run", "--rm", "--pull=never", "--network=none", f"--volumes-from={self.container}:ro"]
+        df = [*sidecar, "--entrypoint=df", self.image, "--output=avail", "--block-size=1", str(directory)]
+        done = subprocess.run(df, capture_output=True, text=True, check=False)
+        figures = done.stdout.split()
+        return int(figures[-1]) if done.returncode == 0 and figures[-1].isdigit() else None
 
     def _command(self, name: str, program: str, arguments: Sequence[str], folder: Path | None) -> list[str]:
         """No terminal, which would change bytes; no log, which would be a second copy of everything.

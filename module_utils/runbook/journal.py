@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The journal of a restore, kept where it cannot be lost or be wrong: as comments on the databases themselves.
+
+A comment changes in the same transaction as the names and locks of the databases it is about. Whoever comes after a
+run that was killed, from whichever machine, reads there how far it came. ``psql -l+`` shows it to people, too.
+
+A *side* database is being restored into; a *kept* one was live before a swap, or was put aside by an undo.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from typing import Any
+
+from ansible.module_utils.runbook.ledger import identifier, literal
+from ansible.module_utils.runbook.session import Session
+
+SIDE, KEPT = "side", "kept"
+
+RESTORING = "restoring"
+"""A side database is being filled; nobody needs it."""
+
+VERIFIED = "verified"
+"""A side database is whole, compared with the manifest, and closed."""
+
+CLOSING = "closing"
+"""The live database may have been closed for the swap, by us."""
+
+SWAPPED = "swapped"
+"""The swap is done; services and smoke test are still to come."""
+
+DONE = "done"
+"""Nothing is left to do, but to undo or to drop one day."""
+
+_MARK = "Schema Runbook: "
+_SIDE_SENTENCE = "restore of {set} for database {database}, not in use."
+_KEPT_SENTENCE = "database {database} until {since}; restore_action=undo brings it back, drop removes it."
+_MAX_NAME = 63
+_TIME = "%Y%m%dT%H%M%SZ"
+
+_DATABASES = """
+SELECT oid::bigint, datname::text, datallowconn, pg_catalog.shobj_description(oid, 'pg_database')
+  FROM pg_catalog.pg_database
+"""
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What is noted on a database.
+
+    Parameters:
+        role: ``side`` or ``kept``.
+        phase: how far the restore has come.
+        database: the name it is about, the one that services use.
+        set: name or path of what was restored.
+        comment: the database's own comment, which this one stands in for.
+        counterpart: of a side database, the live one it is to replace; of a kept one, the one that replaced it, as the
+            number that PostgreSQL knows it by; 0 for none.
+        since: when this was noted first, RFC 3339 in UTC.
+        until: of a kept one, when nobody needs it any more.
+    """
+
+    role: str
+    phase: str
+    database: str
+    set: str
+    comment: str = ""
+    counterpart: int = 0
+    since: str = ""
+    until: str = ""
+
+    def text(self) -> str:
+        """As a comment: a sentence for people, then the rest."""
+        sentence = _SIDE_SENTENCE if self.role == SIDE else _KEPT_SENTENCE
+        said = sentence.format(set=self.set, database=self.database, since=self.since)
+        return f"{_MARK}{said}\n{json.dumps(asdict(self), ensure_ascii=False)}"
+
+    @classmethod
+    def parse(cls, comment: str | None) -> Journal | None:
+        """Read a comment; None when it is somebody else's."""
+        first, _, rest = (comment or "").partition("\n")
+        if not first.startswith(_MARK):
+            return None
+        try:
+            found = json.loads(rest)
+            return cls(**found) if _is_journal(found) else None
+        except (ValueError, TypeError):
+            return None
+
+
+@dataclass(frozen=True)
+class Noted:
+    """A database that has a journal."""
+
+    oid: int
+    name: str
+    open: bool
+    journal: Journal
+
+    def note(self, **changes: Any) -> str:
+        """The statement that changes the journal."""
+        return comment_on(self.name, replace(self.journal, **changes).text())
+
+
+@dataclass(frozen=True)
+class Databases:
+    """What there is for one name: the live database if any, and those with a journal about it, oldest first."""
+
+    name: str
+    live_oid: int
+    live_open: bool
+    side: tuple[Noted, ...]
+    kept: tuple[Noted, ...]
+
+    @property
+    def live(self) -> bool:
+        """Whether there is a database of that very name."""
+        return self.live_oid != 0
+
+    @property
+    def replaced(self) -> Noted | None:
+        """The kept database that the live one has replaced: the one that an undo brings back."""
+        found = [one for one in self.kept if one.journal.counterpart == self.live_oid]
+        return found[-1] if found and self.live else None
+
+
+def read(session: Session, database: str) -> Databases:
+    """Look at the server's databases, from any of them."""
+    live_oid, live_open, noted = 0, False, []
+    for oid, name, is_open, comment in session.query(_DATABASES):
+        journal = Journal.parse(comment)
+        if name == database:
+            live_oid, live_open = oid, is_open
+        elif journal is not None and journal.database == database:
+            noted.append(Noted(oid, name, is_open, journal))
+    noted.sort(key=lambda one: (one.journal.since, one.name))
+    side = tuple(one for one in noted if one.journal.role == SIDE)
+    return Databases(database, live_oid, live_open, side, tuple(one for one in noted if one.journal.role == KEPT))
+
+
+def kept_databases(session: Session) -> list[Noted]:
+    """Every kept database of the server."""
+    found = [(oid, name, is_open, Journal.parse(comment)) for oid, name, is_open, comment in session.query(_DATABASES)]
+    return [Noted(oid, name, is_open, note) for oid, name, is_open, note in found if note and note.role == KEPT]
+
+
+def comment_on(database: str, comment: str) -> str:
+    """The statement that gives a database a comment; an empty one removes it."""
+    return f"COMMENT ON DATABASE {identifier(database)} IS {literal(comment or None)}"
+
+
+def side_name(database: str, now: datetime) -> str:
+    """A name for a side database, within PostgreSQL's 63 bytes."""
+    return _named(database, "restore", now)
+
+
+def kept_name(database: str, now: datetime) -> str:
+    """A name for a kept database: as it was before that time."""
+    return _named(database, "before", now)
+
+
+def drill_name(database: str, now: datetime) -> str:
+    """A name for a drill's scratch database."""
+    return _named(database, "drill", now)
+
+
+def rfc3339(moment: datetime) -> str:
+    """A time as the journal has it."""
+    return f"{moment.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _named(database: str, role: str, now: datetime) -> str:
+    ending = f"_{role}_{now.astimezone(timezone.utc):{_TIME}}"
+    room = _MAX_NAME - len(ending)
+    return database.encode()[:room].decode("utf-8", "ignore") + ending
+
+
+def _is_journal(found: Any) -> bool:
+    return (
+        isinstance(found, Mapping)
+        and found.get("role") in (SIDE, KEPT)
+        and all(isinstance(value, int if name == "counterpart" else str) for name, value in found.items())
+    )

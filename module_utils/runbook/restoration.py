@@ -1,0 +1,436 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An emergency restore, in steps that services can be stopped and started between.
+
+*prepared*: the set is restored beside the live database, which nobody notices, and verified. *swapped*: it takes the
+live database's place, and its name. *confirmed*: services and smoke test were content. *undone*: the kept database
+comes back. *dropped*: kept databases are removed.
+
+Each step holds the run lock, first takes back what a dead run has left half done, and can be repeated: what has been
+done already is seen by the journal and not done again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from ansible.module_utils.runbook import facts, journal, preflight, properties, roles_file, side_database, source, swap
+from ansible.module_utils.runbook.backup_set import SetName, write_evidence
+from ansible.module_utils.runbook.client import CLIENT_ARGUMENTS, client_for
+from ansible.module_utils.runbook.connection import LOGIN_ARGUMENTS, Login
+from ansible.module_utils.runbook.dump import Stopwatch
+from ansible.module_utils.runbook.duration import seconds
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.explain import explain
+from ansible.module_utils.runbook.journal import Databases, Journal, Noted
+from ansible.module_utils.runbook.ledger import identifier
+from ansible.module_utils.runbook.manifest import DatabaseProperties
+from ansible.module_utils.runbook.runlock import RunLock
+from ansible.module_utils.runbook.runner import end_orphans
+from ansible.module_utils.runbook.session import SqlError, application_name, connect, refuse_transaction_pooling
+from ansible.module_utils.runbook.source import LATEST, PLAIN, Source
+from ansible.module_utils.runbook.store import PLACE_ARGUMENTS, Store
+from ansible.module_utils.runbook.verification import Evidence, verify
+
+OPERATION = "restore"
+
+PREPARED, SWAPPED, CONFIRMED, UNDONE, DROPPED = "prepared", "swapped", "confirmed", "undone", "dropped"
+
+RESTORE_ARGUMENTS: dict[str, dict[str, Any]] = {
+    **LOGIN_ARGUMENTS,
+    **CLIENT_ARGUMENTS,
+    **PLACE_ARGUMENTS,
+    "state": {"type": "str", "default": PREPARED, "choices": [PREPARED, SWAPPED, CONFIRMED, UNDONE, DROPPED]},
+    "maintenance_db": {"type": "str", "default": "postgres"},
+    "backup": {"type": "str", "default": LATEST},
+    "backup_database": {"type": "str", "default": ""},
+    "confirmation": {"type": "str"},
+    "decrypt_with": {"type": "path", "default": ""},
+    "jobs": {"type": "int", "default": 2},
+    "create_roles": {"type": "bool", "default": False},
+    "locale": {"type": "str", "default": preflight.EXACT, "choices": [preflight.EXACT, preflight.SERVER]},
+    "slots": {"type": "str", "default": preflight.REFUSE, "choices": [preflight.REFUSE, preflight.LEAVE]},
+    "smoke_sql": {"type": "list", "elements": "str", "default": []},
+    "keep": {"type": "str", "default": "7d"},
+    "kept": {"type": "str", "default": ""},
+    "run_lock_wait": {"type": "str", "default": "10s"},
+    "swap_timeout": {"type": "str", "default": "20s"},
+    "requested_by": {"type": "str", "default": ""},
+}
+
+
+@dataclass(frozen=True)
+class Work:
+    """A step at work: the lock is held, and what a dead run left half done was taken back.
+
+    Parameters:
+        login: to the database that is restored, which may not be there.
+        lock: held by a session in the maintenance database.
+        databases: what there is now.
+        taken_back: whether a swap had been begun by a run that died.
+    """
+
+    login: Login
+    params: Mapping[str, Any]
+    lock: RunLock
+    databases: Databases
+    application: str
+    taken_back: bool
+
+    @property
+    def maintenance(self) -> Login:
+        """To the database that is never renamed."""
+        return self.login.to(self.params["maintenance_db"])
+
+    def store(self) -> Store:
+        """The sets to choose from: those of the restored database, or of another one that was named."""
+        return Store.of(self.params, self.params["backup_database"] or self.login.database)
+
+
+def run(login: Login, params: Mapping[str, Any], requested_by: str, check_mode: bool) -> dict[str, Any]:
+    """Carry out one step.
+
+    Parameters:
+        login: to the database that is restored.
+        params: options of ``RESTORE_ARGUMENTS``.
+        check_mode: only look and say what would be done.
+
+    Returns:
+        the result of the module ``database_restore``.
+
+    Raises:
+        RunbookError: why the step was not done; the live database is there, under its name.
+    """
+    steps = {PREPARED: _prepare, SWAPPED: _swap, CONFIRMED: _confirm, UNDONE: _undo, DROPPED: _drop}
+    state = params["state"]
+    if not check_mode and state in (PREPARED, UNDONE, DROPPED):
+        _refuse_unconfirmed(login, params)
+    began = time.monotonic()
+    try:
+        with _at_work(login, params, requested_by, check_mode) as work:
+            result = steps[state](work, check_mode)
+    except SqlError as error:
+        raise explain(error, f"Restoring database {login.database}", "The journal knows how far it came.") from error
+    except OSError as error:
+        raise RunbookError(
+            f"Restoring database {login.database} failed at {error.filename}: {error.strerror}.", code="file"
+        ) from error
+    return {"database": login.database, "seconds": round(time.monotonic() - began, 3), **result}
+
+
+@contextmanager
+def _at_work(login: Login, params: Mapping[str, Any], requested_by: str, check_mode: bool) -> Iterator[Work]:
+    name = application_name(OPERATION, requested_by)
+    maintenance = login.to(params["maintenance_db"])
+    with connect(maintenance, application_name("lock", requested_by)) as session:
+        lock = RunLock(session, login.database)
+        if not check_mode:
+            refuse_transaction_pooling(session, maintenance)
+            lock.acquire(seconds("run_lock_wait", params))
+            end_orphans(lock, application_name(OPERATION))
+        databases = journal.read(session, login.database)
+        taken_back = not check_mode and swap.take_back(session, databases)
+        if taken_back:
+            databases = journal.read(session, login.database)
+        yield Work(login, params, lock, databases, name, taken_back)
+
+
+# --- prepared --------------------------------------------------------------------------------------------------------
+
+
+def _prepare(work: Work, check_mode: bool) -> dict[str, Any]:
+    replaced = work.databases.replaced
+    if replaced is not None and replaced.journal.phase == journal.SWAPPED and _is_wanted(work, replaced):
+        return _already_swapped(work, replaced)
+    chosen = source.choose(work.store(), work.params["backup"])
+    if isinstance(chosen, SetName):
+        if check_mode:
+            return _predicted(work, str(chosen), [f"The set {chosen} is only off-site and would be fetched first."])
+        chosen = source.fetch(work.store(), chosen)
+    ready = _ready_side(work, chosen)
+    if ready is not None:
+        return _prepared(work, chosen, ready, {}, [], Evidence())
+    client = client_for(work.maintenance, work.params, work.application)
+    findings = preflight.look(chosen, preflight.Target(work.lock.session, client, work.databases), work.params)
+    preflight.refuse(findings, chosen)
+    if check_mode:
+        return _predicted(work, chosen.name, findings.notes)
+    return _restore_beside(work, chosen, client, findings)
+
+
+def _restore_beside(work: Work, chosen: Source, client: Any, findings: preflight.Findings) -> dict[str, Any]:
+    session, clock = work.lock.session, Stopwatch()
+    now = datetime.now(timezone.utc)
+    _drop_leftovers(work)
+    if findings.missing_roles:
+        roles_file.create(session, chosen, findings.missing_roles, work.params["decrypt_with"])
+    described = _properties(work, chosen)
+    note = Journal(
+        role=journal.SIDE,
+        phase=journal.RESTORING,
+        database=work.login.database,
+        set=chosen.name,
+        comment=described.comment,
+        counterpart=work.databases.live_oid,
+        since=journal.rfc3339(now),
+    )
+    name = journal.side_name(work.login.database, now)
+    try:
+        with clock.phase("restore"):
+            session.query(properties.create(name, described, work.params["locale"] == preflight.EXACT))
+            session.query(journal.comment_on(name, note.text()))
+            jobs, identity = work.params["jobs"], work.params["decrypt_with"]
+            side_database.restore_into(client, name, chosen, jobs, identity)
+        evidence = _look_at(work, name, chosen, clock)
+        work.lock.assure()
+        _finish(work, name, described, note)
+    except BaseException:
+        if session.alive:
+            side_database.drop(session, name)
+        raise
+    if chosen.state != PLAIN:
+        _note_evidence(work, chosen, evidence, clock)
+    (side,) = journal.read(session, work.login.database).side
+    return _prepared(work, chosen, side, dict(clock.seconds), findings.notes, evidence)
+
+
+def _look_at(work: Work, name: str, chosen: Source, clock: Stopwatch) -> Evidence:
+    with connect(work.login.to(name), work.application) as side:
+        with clock.phase("analyze"):
+            side.query("SET statement_timeout = 0")
+            side.query("ANALYZE")
+        with clock.phase("verify"):
+            return verify(side, chosen.manifest, work.params["smoke_sql"])
+
+
+def _finish(work: Work, name: str, described: DatabaseProperties, note: Journal) -> None:
+    """Give it what hangs on a database, and close it: from here on it stays as it was verified."""
+    session = work.lock.session
+    session.query("BEGIN")
+    for statement in properties.apply(name, described):
+        session.query(statement)
+    session.query(f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS false")
+    session.query(journal.comment_on(name, replace(note, phase=journal.VERIFIED).text()))
+    session.query("COMMIT")
+
+
+def _properties(work: Work, chosen: Source) -> DatabaseProperties:
+    """Those of the set. A plain file has none: then those of the live database, or of any new one of this user."""
+    if chosen.manifest is not None:
+        return chosen.manifest.database
+    session = work.lock.session
+    found = facts.properties(session, work.login.database)
+    if found is None:
+        (user,) = session.query("SELECT current_user::text")[0]
+        found = facts.properties(session, "template0")
+        if found is None:
+            raise AssertionError("every server has template0")
+        found = replace(found, owner=user, comment="", grants=None, settings=(), connection_limit=-1)
+    return found
+
+
+def _ready_side(work: Work, chosen: Source) -> Noted | None:
+    """A side database of the very same set that an earlier run left whole."""
+    fitting = [one for one in work.databases.side if one.journal.phase == journal.VERIFIED and not one.open]
+    return next((one for one in fitting if one.journal.set == chosen.name), None)
+
+
+def _drop_leftovers(work: Work) -> None:
+    """The run lock is held: nobody is at work on the side databases of this name."""
+    for one in work.databases.side:
+        side_database.drop(work.lock.session, one.name)
+
+
+def _note_evidence(work: Work, chosen: Source, evidence: Evidence, clock: Stopwatch) -> None:
+    evidence.facts = {
+        "verified_at": journal.rfc3339(datetime.now(timezone.utc)),
+        "by": OPERATION,
+        "server_version": work.lock.session.server_version,
+        "recovery_seconds": round(sum(clock.seconds.values()), 3),
+    }
+    write_evidence(chosen.path, evidence.as_dict())
+
+
+def _is_wanted(work: Work, replaced: Noted) -> bool:
+    return bool(work.params["backup"] in (LATEST, replaced.journal.set))
+
+
+# --- swapped, confirmed ----------------------------------------------------------------------------------------------
+
+
+def _swap(work: Work, check_mode: bool) -> dict[str, Any]:
+    replaced = work.databases.replaced
+    ready = [one for one in work.databases.side if one.journal.phase == journal.VERIFIED and not one.open]
+    if not ready:
+        if replaced is not None and replaced.journal.phase == journal.SWAPPED:
+            return _already_swapped(work, replaced)
+        raise RunbookError(
+            f"There is no restored database to take the place of {work.login.database}: another run has removed it. "
+            "Run restore.yml again.",
+            code="no-side",
+        )
+    keep = timedelta(seconds=seconds("keep", work.params))
+    now, timeout = datetime.now(timezone.utc), seconds("swap_timeout", work.params)
+    done = swap.swap(work.lock, work.databases, ready[-1], journal.SWAPPED, keep, now, timeout)
+    return _exchanged(work, done, ready[-1].journal.set, "is restored")
+
+
+def _confirm(work: Work, check_mode: bool) -> dict[str, Any]:
+    replaced = work.databases.replaced
+    if replaced is None or replaced.journal.phase != journal.SWAPPED:
+        return {"changed": False, "msg": f"{work.login.database}: there is nothing to confirm."}
+    work.lock.session.query(replaced.note(phase=journal.DONE))
+    until = replaced.journal.until
+    return {
+        "changed": False,
+        "kept": replaced.name,
+        "msg": f"{work.login.database}: confirmed. The former database is kept as {replaced.name} until {until}; "
+        "-e restore_action=undo brings it back.",
+    }
+
+
+# --- undone, dropped -------------------------------------------------------------------------------------------------
+
+
+def _undo(work: Work, check_mode: bool) -> dict[str, Any]:
+    back, name = work.databases.replaced, work.login.database
+    if back is None:
+        if work.taken_back:
+            return {
+                "changed": True,
+                "kept": "",
+                "msg": f"{name}: a swap that had begun was taken back; the database is open.",
+            }
+        kept = ", ".join(one.name for one in work.databases.kept)
+        raise RunbookError(
+            f"There is nothing to undo: no kept database was replaced by the present {name}"
+            + (f" (kept are {kept}; rename by hand what you need). " if kept else ". ")
+            + "Restore a set instead: restore.yml -e restore_backup=NAME.",
+            code="nothing-to-undo",
+        )
+    if check_mode:
+        return {"changed": True, "kept": back.name, "msg": f"{name}: {back.name} would come back."}
+    keep = timedelta(seconds=seconds("keep", work.params))
+    now, timeout = datetime.now(timezone.utc), seconds("swap_timeout", work.params)
+    done = swap.swap(work.lock, work.databases, back, journal.DONE, keep, now, timeout)
+    return _exchanged(work, done, back.name, "is back")
+
+
+def _drop(work: Work, check_mode: bool) -> dict[str, Any]:
+    going = _to_drop(work)
+    names = [one.name for one in going]
+    if not check_mode:
+        for one in going:
+            _drop_one(work, one)
+    listed = ", ".join(names)
+    said = f"{listed} {'would be' if check_mode else 'was'} dropped" if names else "no kept database is due"
+    later = [f"{one.name} until {one.journal.until}" for one in work.databases.kept if one not in going]
+    rest = f" Still kept: {', '.join(later)}; -e restore_kept=NAME drops one before its time." if later else ""
+    return {"changed": bool(names), "dropped": names, "msg": f"{work.login.database}: {said}.{rest}"}
+
+
+def _to_drop(work: Work) -> list[Noted]:
+    wanted = work.params["kept"]
+    if not wanted:
+        now = journal.rfc3339(datetime.now(timezone.utc))
+        return [one for one in work.databases.kept if one.journal.until <= now]
+    found = [one for one in work.databases.kept if one.name == wanted]
+    if not found:
+        known = ", ".join(one.name for one in work.databases.kept) or "none"
+        raise RunbookError(
+            f'restore_kept is "{wanted}", which is no database kept for {work.login.database}. Kept are: {known}.',
+            code="option",
+        )
+    return found
+
+
+def _drop_one(work: Work, kept: Noted) -> None:
+    session = work.lock.session
+    slots = session.query("SELECT slot_name::text FROM pg_catalog.pg_replication_slots WHERE database = %s", kept.name)
+    if slots:
+        raise RunbookError(
+            f"{kept.name} still has replication slots: {', '.join(name for (name,) in slots)}. Stop their consumers, "
+            "drop them with SELECT pg_drop_replication_slot('NAME'), then run this again.",
+            code="slots",
+        )
+    session.query(f"DROP DATABASE {identifier(kept.name)}")
+
+
+# --- results ---------------------------------------------------------------------------------------------------------
+
+
+def _refuse_unconfirmed(login: Login, params: Mapping[str, Any]) -> None:
+    given = params["confirmation"]
+    if given is not None and given != login.database:
+        raise RunbookError(
+            f'This restore is about database {login.database}, and the confirmation says "{given}". '
+            f"If you mean it, add -e restore_confirm={login.database} to the command.",
+            code="unconfirmed",
+        )
+
+
+def _already_swapped(work: Work, replaced: Noted) -> dict[str, Any]:
+    return {
+        "changed": False,
+        "phase": journal.SWAPPED,
+        "set": replaced.journal.set,
+        "kept": replaced.name,
+        "live": work.databases.live,
+        "msg": f"{work.login.database}: an earlier run has restored {replaced.journal.set} already; what is left is to "
+        "start services and to look whether all is well.",
+    }
+
+
+def _predicted(work: Work, name: str, notes: list[str]) -> dict[str, Any]:
+    place = "beside the live one and swapped" if work.databases.live else "and named so"
+    return {
+        "changed": True,
+        "set": name,
+        "live": work.databases.live,
+        "notes": notes,
+        "msg": " ".join(
+            [f"{work.login.database}: {name} would be restored {place}. The preflight found no problem.", *notes]
+        ),
+    }
+
+
+def _prepared(
+    work: Work, chosen: Source, side: Noted, phases: dict[str, float], notes: list[str], evidence: Evidence
+) -> dict[str, Any]:
+    said = (
+        f"restored beside the live database as {side.name} and verified: {evidence.tables} tables, {evidence.rows} rows"
+        if phases
+        else f"{side.name} was restored and verified by an earlier run"
+    )
+    uncompared = (
+        "" if evidence.compared or not phases else " A plain file has no manifest: nothing to compare rows with."
+    )
+    return {
+        "changed": bool(phases),
+        "phase": journal.VERIFIED,
+        "set": chosen.name,
+        "side": side.name,
+        "live": work.databases.live,
+        "phases": phases,
+        "notes": notes,
+        "evidence": evidence.as_dict() if phases else {},
+        "msg": " ".join([f"{work.login.database}: {chosen.name} is {said}.{uncompared}", *notes]),
+    }
+
+
+def _exchanged(work: Work, done: swap.Swapped, what: str, how: str) -> dict[str, Any]:
+    kept = f" The former one is kept as {done.kept}, closed." if done.kept else ""
+    return {
+        "changed": True,
+        "phase": journal.SWAPPED,
+        "set": what,
+        "kept": done.kept,
+        "downtime_ms": done.milliseconds,
+        "sessions_ended": done.ended,
+        "msg": f"{work.login.database}: {what} {how}; nobody could write for {done.milliseconds} ms, {done.ended} "
+        f"sessions were ended.{kept}",
+    }

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a restore starts from: a backup set, chosen by name, time or place, or a plain file of SQL."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Optional
+
+from ansible.module_utils.runbook import backup_set, space
+from ansible.module_utils.runbook.backup_set import BackupSet, SetName
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.manifest import Manifest
+from ansible.module_utils.runbook.store import Store
+
+LATEST = "latest"
+
+_TIMES = ("%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%MZ", "%Y-%m-%d %H:%M:%SZ", "%Y-%m-%d %H:%MZ", "%Y%m%dT%H%M%SZ")
+_LIKE_A_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d.*|\d{8}T\d{6}Z?")
+_LISTED = 5
+
+# The last words of pg_dump in a plain file: without them something is missing.
+_COMPLETE = b"PostgreSQL database dump complete"
+_TAIL_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Source:
+    """What to restore from.
+
+    Parameters:
+        path: a sealed set's folder on this host, or a plain file of SQL.
+        name: the set's name, or the file's path.
+        state: ``sealed``, ``verified`` or ``plain``.
+        manifest: None for a plain file.
+    """
+
+    path: Path
+    name: str
+    state: str
+    manifest: Optional[Manifest]
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether a key is needed."""
+        return self.manifest is not None and bool(self.manifest.recipients)
+
+
+PLAIN = "plain"
+
+
+def choose(store: Store, wanted: str) -> Source | SetName:
+    """Find out what is meant.
+
+    Parameters:
+        store: the sets of the database.
+        wanted: ``latest`` (the newest verified set, else the newest sealed one), a set's name, a time in UTC (the
+            newest set of that time or before), or the path of a set's folder or of a file of SQL.
+
+    Returns:
+        the source, or the name of a set that is only off-site.
+
+    Raises:
+        RunbookError: ``no-set`` when there is no such thing.
+    """
+    if "/" in wanted:
+        return at(Path(wanted))
+    here = {one.name: one for one in store.sealed()}
+    away = set(store.offsite.names(store.folder.name)) if store.offsite else set()
+    name = _choose(store, wanted, list(here.values()), sorted({*here, *away}))
+    return of(here[name]) if name in here else name
+
+
+def of(chosen: BackupSet) -> Source:
+    """A set on this host as a source."""
+    return Source(chosen.path, str(chosen.name), chosen.state, chosen.manifest())
+
+
+def at(path: Path) -> Source:
+    """What is in a place of this host.
+
+    Raises:
+        RunbookError: ``no-set`` or ``set-damaged``.
+    """
+    if path.is_dir():
+        name = SetName.parse(path.name)
+        if name is None or not (path / backup_set.MANIFEST).is_file():
+            raise _no_set(f"{path} is no sealed backup set: its name and its {backup_set.MANIFEST} would say so", [])
+        return of(BackupSet(path, name))
+    if not path.is_file():
+        raise _no_set(f"There is neither a backup set nor a file at {path} on the host that runs the modules", [])
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        if _COMPLETE not in file.read():
+            raise RunbookError(
+                f"The file {path} does not end as pg_dump ends a plain dump "
+                f'("-- {_COMPLETE.decode()}"): it was cut off, or is something else. It is not restored from.',
+                code="set-damaged",
+            )
+    return Source(path, str(path), PLAIN, None)
+
+
+def fetch(store: Store, name: SetName) -> Source:
+    """Bring a set that is only off-site to this host, where it becomes a sealed set like any other.
+
+    Raises:
+        RunbookError: ``offsite``, or ``set-damaged`` when what arrived is not what was sealed.
+    """
+    if store.offsite is None:
+        raise AssertionError("only a store with copies names sets that are not here")
+    store.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    partial = store.folder / f"{name}{backup_set.PARTIAL}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(mode=0o700)
+    try:
+        store.offsite.fetch(store.folder.name, name, partial)
+        backup_set.check_checksums(partial)
+        space.sync(partial)
+        final = store.folder / str(name)
+        partial.rename(final)
+        space.sync_entry(store.folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return of(BackupSet(final, name))
+
+
+def _choose(store: Store, wanted: str, here: Sequence[BackupSet], names: Sequence[SetName]) -> SetName:
+    where = f"of this database in {store.folder}" + (f" or {store.offsite.remote}" if store.offsite else "")
+    if not names:
+        raise _no_set(f"There is no sealed backup set {where}", [])
+    if wanted == LATEST:
+        verified = [one.name for one in here if one.state == backup_set.VERIFIED]
+        return max(verified) if verified else names[-1]
+    named = SetName.parse(wanted)
+    if named is not None and named in names:
+        return named
+    moment = _time(wanted)
+    if moment is not None:
+        earlier = [name for name in names if name.taken_at <= moment]
+        if earlier:
+            return earlier[-1]
+        raise _no_set(f"There is no set {where} from {wanted} or before", names)
+    raise _no_set(f'There is no set "{wanted}" {where}', names)
+
+
+def _time(text: str) -> datetime | None:
+    for pattern in _TIMES:
+        try:
+            return datetime.strptime(text, pattern).replace(tzinfo=timezone.utc)
+        except ValueError:
+            continue
+    if _LIKE_A_TIME.fullmatch(text):
+        raise RunbookError(
+            f'restore_backup is "{text}", which looks like a time but is none in UTC. Write 2026-11-22T14:30:00Z.',
+            code="option",
+        )
+    return None
+
+
+def _no_set(reason: str, names: Sequence[SetName]) -> RunbookError:
+    newest = ", ".join(str(name) for name in sorted(names, reverse=True)[:_LISTED])
+    listed = f" There are: {newest}{' and older ones' if len(names) > _LISTED else ''}." if names else ""
+    return RunbookError(f"{reason}.{listed} Choose with -e restore_backup=NAME.", code="no-set")

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Exchanging the live database for another one: the only moment in which a restore is in anybody's way.
+
+The live database is closed, its sessions are ended, and one transaction renames both. Until it commits nothing has
+happened that opening the live database again would not undo; afterwards the old one is there, closed, with a journal.
+All of it is done from the maintenance database, since nobody can rename the database they are in.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.journal import (
+    CLOSING,
+    DONE,
+    KEPT,
+    SIDE,
+    VERIFIED,
+    Databases,
+    Journal,
+    Noted,
+    comment_on,
+    kept_name,
+    rfc3339,
+)
+from ansible.module_utils.runbook.ledger import identifier
+from ansible.module_utils.runbook.runlock import RunLock
+from ansible.module_utils.runbook.session import Session, SqlError
+
+# Another session is in the database, a prepared transaction included (PostgreSQL documentation, Appendix A).
+OBJECT_IN_USE = "55006"
+LOCK_NOT_AVAILABLE = "55P03"
+
+_PAUSE = 0.05
+
+_USERS = """
+SELECT pid, coalesce(usename::text, backend_type), application_name::text, client_addr::text
+  FROM pg_catalog.pg_stat_activity
+ WHERE datid IN (%s, %s) AND pid <> pg_catalog.pg_backend_pid() AND backend_type <> 'autovacuum worker'
+"""
+_PREPARED = """
+SELECT gid FROM pg_catalog.pg_prepared_xacts p JOIN pg_catalog.pg_database d ON d.datname = p.database WHERE d.oid = %s
+"""
+_COMMENT = "SELECT coalesce(pg_catalog.shobj_description(%s::bigint::oid, 'pg_database'), '')"
+
+
+@dataclass(frozen=True)
+class Swapped:
+    """What a swap did.
+
+    Parameters:
+        kept: the name that the former live database has now; empty when there was none.
+        milliseconds: for how long nobody could connect.
+        ended: how many sessions had to be ended.
+    """
+
+    kept: str
+    milliseconds: int
+    ended: int
+
+
+def swap(
+    lock: RunLock, databases: Databases, incoming: Noted, phase: str, keep: timedelta, now: datetime, timeout: float
+) -> Swapped:
+    """Put ``incoming`` in the place of the live database, which is kept.
+
+    Parameters:
+        lock: held, by a session in the maintenance database.
+        databases: as they are.
+        incoming: a side database that was verified, or a kept one that comes back.
+        phase: what is noted on the database that is kept.
+        keep: for how long it is kept.
+        timeout: seconds to try; then everything is as it was before.
+
+    Raises:
+        RunbookError: ``in-use``, naming who could not be got rid of; ``prepared-transaction``.
+        SqlError: whatever else the server refused.
+    """
+    session = lock.session
+    refuse_prepared(session, databases.live_oid)
+    before = incoming.journal
+    began = time.monotonic()
+    _close(session, databases, incoming)
+    try:
+        kept = kept_name(incoming.journal.database, now) if databases.live else ""
+        statements = _exchange(session, databases, incoming, kept, phase, keep, now)
+        ended = _until_it_works(lock, databases, incoming, statements, began + timeout)
+    except BaseException:
+        reopen(session, databases, incoming, before)
+        raise
+    return Swapped(kept, round((time.monotonic() - began) * 1000), ended)
+
+
+def reopen(session: Session, databases: Databases, incoming: Noted, journal: Journal) -> None:
+    """Take back what was done for a swap that did not come about."""
+    if not session.alive:
+        return  # the journal says what was on the way; the next run takes it back
+    if session.in_transaction:
+        session.query("ROLLBACK")
+    _together(session, [*_opened(databases), comment_on(incoming.name, journal.text())])
+
+
+def take_back(session: Session, databases: Databases) -> bool:
+    """Open the live database again if a run died while it had it closed for a swap that did not come about.
+
+    Returns:
+        whether there was such a run.
+    """
+    begun = [one for one in (*databases.side, *databases.kept) if one.journal.phase == CLOSING]
+    if not begun:
+        return False
+    statements = [one.note(phase=VERIFIED if one.journal.role == SIDE else DONE) for one in begun]
+    if databases.live and not databases.live_open:
+        statements.append(f"ALTER DATABASE {identifier(databases.name)} ALLOW_CONNECTIONS true")
+    _together(session, statements)
+    return True
+
+
+def refuse_prepared(session: Session, oid: int) -> None:
+    """Refuse when a prepared transaction is in the database: it cannot be renamed then, and no session is to blame.
+
+    Raises:
+        RunbookError: ``prepared-transaction``.
+    """
+    gids = [gid for (gid,) in session.query(_PREPARED, oid)]
+    if gids:
+        raise RunbookError(
+            f"The live database has prepared transactions, which keep it from being renamed: {', '.join(gids)}. "
+            "Whoever manages transactions there has to COMMIT PREPARED or ROLLBACK PREPARED them. Nothing was changed.",
+            code="prepared-transaction",
+        )
+
+
+def _close(session: Session, databases: Databases, incoming: Noted) -> None:
+    """From here on nobody gets in, superusers included; those who are in stay, for the moment."""
+    statements = []
+    if databases.live and databases.live_open:
+        statements.append(f"ALTER DATABASE {identifier(incoming.journal.database)} ALLOW_CONNECTIONS false")
+    statements.append(incoming.note(phase=CLOSING, counterpart=databases.live_oid))
+    _together(session, statements)
+
+
+def _opened(databases: Databases) -> list[str]:
+    if not (databases.live and databases.live_open):
+        return []
+    return [f"ALTER DATABASE {identifier(databases.name)} ALLOW_CONNECTIONS true"]
+
+
+def _exchange(
+    session: Session, databases: Databases, incoming: Noted, kept: str, phase: str, keep: timedelta, now: datetime
+) -> list[str]:
+    """The statements of the one transaction. Journals go with the databases they are about."""
+    name = incoming.journal.database
+    statements = []
+    if kept:
+        (own_comment,) = session.query(_COMMENT, databases.live_oid)[0]
+        journal = Journal(
+            role=KEPT,
+            phase=phase,
+            database=name,
+            set=incoming.journal.set if incoming.journal.role != KEPT else "",
+            comment=own_comment,
+            counterpart=incoming.oid,
+            since=rfc3339(now),
+            until=rfc3339(now + keep),
+        )
+        statements.append(f"ALTER DATABASE {identifier(name)} RENAME TO {identifier(kept)}")
+        statements.append(comment_on(kept, journal.text()))
+    statements.append(f"ALTER DATABASE {identifier(incoming.name)} RENAME TO {identifier(name)}")
+    statements.append(comment_on(name, incoming.journal.comment))
+    statements.append(f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS true")
+    return statements
+
+
+def _until_it_works(
+    lock: RunLock, databases: Databases, incoming: Noted, statements: Sequence[str], deadline: float
+) -> int:
+    """End whoever is in either database, then rename, until that succeeds."""
+    session = lock.session
+    ended: set[int] = set()
+    while True:
+        users = session.query(_USERS, databases.live_oid, incoming.oid)
+        if not users:
+            try:
+                lock.assure()
+                _together(session, statements)
+                return len(ended)
+            except SqlError as error:
+                if error.sqlstate not in (OBJECT_IN_USE, LOCK_NOT_AVAILABLE) or time.monotonic() > deadline:
+                    raise
+        if time.monotonic() > deadline:
+            who = ", ".join(f"pid {pid} ({user}, {name or 'no application name'})" for pid, user, name, _ in users)
+            raise RunbookError(
+                f"These sessions in database {incoming.journal.database} did not end: {who}. The live database is open "
+                "again and unchanged. A superuser can end them: SELECT pg_terminate_backend(PID); or give it longer "
+                "with -e restore_swap_timeout=60s.",
+                code="in-use",
+            )
+        for pid, *_ in users:
+            _terminate(session, pid)
+            ended.add(pid)
+        time.sleep(_PAUSE)
+
+
+def _terminate(session: Session, pid: int) -> None:
+    """End a session if we may; one that we may not end is named when the time is over."""
+    try:
+        session.query("SELECT pg_catalog.pg_terminate_backend(%s)", pid)
+    except SqlError as error:
+        if error.lost:
+            raise
+
+
+def _together(session: Session, statements: Sequence[str]) -> None:
+    """One transaction, or nothing."""
+    session.query("BEGIN")
+    try:
+        session.query("SET LOCAL lock_timeout = '2s'")
+        session.query("SET LOCAL statement_timeout = 0")
+        for statement in statements:
+            session.query(statement)
+        session.query("COMMIT")
+    except SqlError as error:
+        if not error.lost:
+            session.query("ROLLBACK")
+        raise
