@@ -26,6 +26,10 @@ options:
       - Empty for operations that destroy nothing.
     type: str
     default: ""
+  confirm_database:
+    description: Name of the variable that says which database that is, where it is not C(db_name) that does.
+    type: str
+    default: ""
   span_environments:
     description: Whether one run may reach several environments.
     type: bool

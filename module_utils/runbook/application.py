@@ -15,10 +15,9 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.explain import explain
 from ansible.module_utils.runbook.ledger import Ledger
 from ansible.module_utils.runbook.replay import end_of_wal
-from ansible.module_utils.runbook.runlock import RunLock
-from ansible.module_utils.runbook.runner import Outcome, Runner, Settings, Stale, end_orphans
+from ansible.module_utils.runbook.runlock import held
+from ansible.module_utils.runbook.runner import Outcome, Runner, Settings, Stale
 from ansible.module_utils.runbook.session import (
-    Session,
     SqlError,
     application_name,
     connect,
@@ -69,35 +68,16 @@ def apply_bundle(file: IO[bytes], login: Login, params: Mapping[str, Any], reque
         requested_by: who asked for the run, shown in pg_stat_activity.
     """
     name = application_name(OPERATION, requested_by)
-    maintenance = login.to(params["maintenance_db"])
     try:
-        with _connect_for_lock(maintenance, name.replace(OPERATION, "lock", 1)) as lock_session:
-            lock = RunLock(lock_session, login.database)
-            refuse_transaction_pooling(lock_session, maintenance)
-            lock_session.query("SET ROLE NONE")  # a session role could neither see nor end the user's own sessions
-            lock.acquire(seconds("run_lock_wait", params))
-            end_orphans(lock, application_name(OPERATION))
-            with connect(login, name) as session:
-                refuse_unusable(session, login)
-                refuse_transaction_pooling(session, login)
-                runner = Runner(session, lock, Ledger(params["schema"]), settings(params))
-                return _run(runner, BundleReader(file))
+        with held(login, params, OPERATION, requested_by) as lock, connect(login, name) as session:
+            refuse_unusable(session, login)
+            refuse_transaction_pooling(session, login)
+            runner = Runner(session, lock, Ledger(params["schema"]), settings(params))
+            return _run(runner, BundleReader(file))
     except SqlError as error:
         return Report(Outcome(), explain(error, f"Preparing the run on {login}", ""))
     except RunbookError as error:
         return Report(Outcome(), error)
-
-
-def _connect_for_lock(maintenance: Login, name: str) -> Session:
-    """The session that holds the run lock; the database of the run itself has been reached before."""
-    try:
-        return connect(maintenance, name)
-    except RunbookError as error:
-        raise RunbookError(
-            f"{error.message} The run lock is held in that database. If {maintenance.user} has no business there, name "
-            "another one of the same server in db_maintenance, the same for everybody who migrates this database.",
-            code=error.code,
-        ) from error
 
 
 def _run(runner: Runner, bundle: BundleReader) -> Report:

@@ -8,10 +8,12 @@ back. Sets are only removed after that moment.
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -25,15 +27,15 @@ from ansible.module_utils.runbook.duration import seconds
 from ansible.module_utils.runbook.encryption import check_recipients
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.explain import explain
-from ansible.module_utils.runbook.instructions import instructions
+from ansible.module_utils.runbook.instructions import instructions, statements
 from ansible.module_utils.runbook.manifest import Manifest
-from ansible.module_utils.runbook.runlock import RunLock
-from ansible.module_utils.runbook.runner import end_orphans
+from ansible.module_utils.runbook.runlock import RunLock, held
 from ansible.module_utils.runbook.session import (
     Session,
     SqlError,
     application_name,
     connect,
+    refuse_old,
     refuse_transaction_pooling,
 )
 from ansible.module_utils.runbook.store import PLACE_ARGUMENTS, Store
@@ -58,21 +60,38 @@ BACKUP_ARGUMENTS: dict[str, dict[str, Any]] = {
     "keep_weekly": {"type": "int", "default": 4},
     "keep_monthly": {"type": "int", "default": 6},
     "keep_min_age": {"type": "str", "default": "1d"},
-    "requested_by": {"type": "str", "default": ""},
 }
 
 # Without an older set to go by: a dump is compressed, and has no indexes.
 _SHARE_OF_DATABASE = 0.5
 _MORE_THAN_LAST = 1.2
 
+_NO_SPACE = "No space left on device"
+_LOCKED = ("lock timeout", "LOCK TABLE")
+_NOTHING_NEW = "There is no new set; those that were there are as they were."
+
+# Who keeps a table from being read: nothing but ACCESS EXCLUSIVE does. Behind a prepared transaction is no session.
 _PREPARED = """
-SELECT gid FROM pg_catalog.pg_prepared_xacts p
+SELECT DISTINCT gid FROM pg_catalog.pg_prepared_xacts p
   JOIN pg_catalog.pg_locks l ON l.virtualtransaction = '-1/' || p.transaction::text
- WHERE p.database = %s AND l.mode = 'AccessExclusiveLock' ORDER BY prepared
+ WHERE p.database = %s AND l.mode = 'AccessExclusiveLock' ORDER BY gid
+"""
+_HOLDERS = """
+SELECT DISTINCT a.pid, a.usename, a.application_name, a.state
+  FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
+ WHERE l.locktype = 'relation' AND l.granted AND l.mode = 'AccessExclusiveLock' AND a.datname = %s ORDER BY 1
 """
 
 
-def take(login: Login, params: Mapping[str, Any], requested_by: str, check_mode: bool) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Look:
+    """What has to be known about the database before anything is begun."""
+
+    schema_version: int
+    database_bytes: int
+
+
+def take(login: Login, params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     """Have a sealed set of the database: one that is young enough, or a new one.
 
     Parameters:
@@ -83,79 +102,65 @@ def take(login: Login, params: Mapping[str, Any], requested_by: str, check_mode:
         the result of the module ``database_backup``.
 
     Raises:
-        RunbookError: why there is no new set; those that were there still are.
+        RunbookError: why there is no new set; those that were there still are. ``retention`` when there is a new one,
+            and an older one could not be removed.
     """
     store = Store.of(params, login.database)
-    try:
-        return _take(login, params, store, requested_by, check_mode)
-    except SqlError as error:
-        raise explain(error, f"The backup of {login}", "There is no new set.") from error
-    except OSError as error:
-        raise RunbookError(
-            f"The backup of {login} failed at {error.filename or store.folder}: {error.strerror}. There is no new set; "
-            f"the others are as they were. Modules run as account {account()} on this host.",
-            code="disk-full" if error.errno == 28 else "file",
-        ) from error
-
-
-def _take(login: Login, params: Mapping[str, Any], store: Store, requested_by: str, check_mode: bool) -> dict[str, Any]:
-    policy, now = _policy(params), datetime.now(timezone.utc)
+    policy, options, now = _policy(params), _dump_options(params), datetime.now(timezone.utc)
     max_age = timedelta(seconds=seconds("max_age", params))
-    name = application_name(OPERATION, requested_by)
-    maintenance = login.to(params["maintenance_db"])
-    _check_tools(params, store)
-    with connect(login, name) as session:
-        _refuse_standby(session, login)
-        version = facts.schema_version(session, params["schema"])
-        fresh = _fresh(store.sealed(), version, now, max_age)
-        if fresh is not None:
-            return _relied_on(fresh, login, now)
-        _require_space(store, session, login)
-        if check_mode:
-            return _predicted(store, policy, SetName(now.replace(microsecond=0), version), login)
-    with connect(maintenance, application_name("lock", requested_by)) as lock_session:
-        lock = RunLock(lock_session, login.database)
-        refuse_transaction_pooling(lock_session, maintenance)
-        lock.acquire(seconds("run_lock_wait", params))
-        end_orphans(lock, application_name(OPERATION))
-        _prepare_folder(store.folder)
-        clock = Stopwatch()
-        try:
-            with clock.phase("total"), connect(login, name) as session:
-                made = _make(session, login, params, store, name, clock)
-        except (RunbookError, SqlError) as error:
-            raise _with_reason(error, lock_session, login) from error
-        removed = _remove(store, policy, params)
+    _check_place(params, store)
+    look = _look(login, params)
+    fresh = _fresh(store.sealed(), look.schema_version, now, max_age)
+    if fresh is not None:
+        return _relied_on(fresh, login, now)
+    _require_space(store, look, login)
+    if check_mode:
+        return _predicted(store, policy, SetName(now.replace(microsecond=0), look.schema_version), login)
+    clock = Stopwatch()
+    with held(login, params, OPERATION) as lock:
+        with clock.phase("total"), _given_up(login, params, store):
+            made = _make(lock, login, params, options, store, clock)
+        removed = _remove(store, policy, made, params)
     return _taken(made, store, login, removed, clock)
 
 
 def _make(
-    session: Session, login: Login, params: Mapping[str, Any], store: Store, name: str, clock: Stopwatch
+    lock: RunLock, login: Login, params: Mapping[str, Any], options: DumpOptions, store: Store, clock: Stopwatch
 ) -> BackupSet:
-    """Dump, describe, seal."""
-    dump = Dump(session, client_for(login, params, name), _dump_options(params), clock)
-    with _partial(store.folder, dump.name) as folder:
-        manifest = dump.write(folder, login.database)
-        session.close()  # the snapshot holds back VACUUM, and is not needed any more
-        with clock.phase("seal"):
-            _describe(folder, manifest, clock)
-        if store.offsite is not None:
-            with clock.phase("offsite"):
-                store.offsite.upload(folder, store.folder.name, dump.name)
-        final = store.folder / str(dump.name)
-        folder.rename(final)
-        space.sync_entry(store.folder)
-    return BackupSet(final, dump.name)
+    """Dump, describe, copy, seal."""
+    name = application_name(OPERATION)
+    _prepare_folder(store.folder)
+    client = client_for(login, params, name)
+    with connect(login, name) as session:
+        dump = Dump(session, client, options, clock)
+        with _partial(store.folder, dump.name) as folder:
+            manifest = dump.write(folder, login.database)
+            session.close()  # the snapshot holds back VACUUM, and is not needed any more
+            with clock.phase("seal"):
+                _describe(folder, manifest, clock)
+            if store.offsite is not None:
+                with clock.phase("offsite"):
+                    store.offsite.upload(folder, store.folder.name, dump.name)
+            lock.assure()  # without the lock somebody else may have taken the folder for a dead run's
+            folder.rename(store.folder / str(dump.name))
+            space.sync_entry(store.folder)
+    return BackupSet(store.folder / str(dump.name), dump.name)
 
 
 def _describe(folder: Path, manifest: Manifest, clock: Stopwatch) -> None:
     """Everything that makes a dump a set; afterwards it is on the disk and not only in memory."""
     described = replace(manifest, dump_bytes=space.folder_bytes(folder), seconds=dict(clock.seconds))
-    (folder / backup_set.INSTRUCTIONS).write_text(instructions(described), encoding="utf-8")
-    (folder / backup_set.MANIFEST).write_text(described.to_json(), encoding="utf-8")
+    texts = {
+        backup_set.INSTRUCTIONS: instructions(described),
+        backup_set.PROPERTIES: statements(described),
+        backup_set.MANIFEST: described.to_json(),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
     for path in folder.rglob("*"):
         path.chmod(0o700 if path.is_dir() else 0o600)
     backup_set.write_checksums(folder)
+    (folder / backup_set.CHECKSUMS).chmod(0o600)
     space.sync(folder)
 
 
@@ -177,7 +182,9 @@ def _partial(parent: Path, name: SetName) -> Iterator[Path]:
 
 def _prepare_folder(folder: Path) -> None:
     """Have the folder, and nothing in it of runs that died: the run lock is held, so nobody is at work there."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path in (*reversed(folder.parents), folder):
+        if not path.exists():
+            path.mkdir(mode=0o700, exist_ok=True)
     for path in folder.glob(f"*{backup_set.PARTIAL}"):
         shutil.rmtree(path)
 
@@ -185,11 +192,44 @@ def _prepare_folder(folder: Path) -> None:
 # --- before it starts ------------------------------------------------------------------------------------------------
 
 
-def _check_tools(params: Mapping[str, Any], store: Store) -> None:
+def _check_place(params: Mapping[str, Any], store: Store) -> None:
+    """See that sets can be put where they belong, and be encrypted and copied as asked for."""
+    if not store.folder.is_absolute():
+        raise RunbookError(
+            f'The option directory is "{params["directory"]}", which depends on where the module happens to run. '
+            "Name the whole path.",
+            code="option",
+        )
+    nearest = space.existing(store.folder)
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise RunbookError(
+            f"Account {account()}, which modules run as on this host, must not write to {nearest}, so there is no "
+            f"place for {store.folder}. Make one as root: install -d -m 0700 -o {account()} {params['directory']}; "
+            "or name another folder in backup_directory.",
+            code="file",
+        )
     if params["encrypt_to"]:
         check_recipients(params["encrypt_to"])
     if store.offsite is not None:
         store.offsite.check()
+
+
+def _look(login: Login, params: Mapping[str, Any]) -> _Look:
+    """Look at the database, without the run lock and without changing anything.
+
+    Raises:
+        RunbookError: what will keep it from being dumped.
+    """
+    with _given_up(login, params), connect(login, application_name("info")) as session:
+        refuse_old(session, login)
+        refuse_transaction_pooling(session, login)
+        _refuse_standby(session, login)
+        session.query("BEGIN READ ONLY")
+        session.query(f"SET LOCAL lock_timeout = '{round(seconds('lock_wait', params) * 1000)}ms'")
+        facts.require_readable(session, login)
+        version = facts.schema_version(session, params["schema"])
+        size = session.query("SELECT pg_catalog.pg_database_size(pg_catalog.current_database())")[0][0]
+        return _Look(version, int(size))
 
 
 def _refuse_standby(session: Session, login: Login) -> None:
@@ -201,12 +241,11 @@ def _refuse_standby(session: Session, login: Login) -> None:
         )
 
 
-def _require_space(store: Store, session: Session, login: Login) -> None:
+def _require_space(store: Store, look: _Look, login: Login) -> None:
     sets = store.sealed()
+    needed = _SHARE_OF_DATABASE * look.database_bytes
     if sets:
-        needed = space.folder_bytes(sets[-1].path) * _MORE_THAN_LAST
-    else:
-        needed = _SHARE_OF_DATABASE * int(session.query("SELECT pg_catalog.pg_database_size(%s)", login.database)[0][0])
+        needed = _MORE_THAN_LAST * space.folder_bytes(sets[-1].path)
     space.require(store.folder, round(needed), f"a backup of database {login.database}")
 
 
@@ -219,19 +258,55 @@ def _fresh(sets: list[BackupSet], version: int, now: datetime, max_age: timedelt
     return newest if newest.name.schema_version == version and now - newest.name.taken_at <= max_age else None
 
 
-def _with_reason(error: RunbookError | SqlError, session: Session, login: Login) -> RunbookError:
-    """Name what no session shows: a prepared transaction that keeps a table locked."""
-    said = error if isinstance(error, RunbookError) else explain(error, f"The backup of {login}", "")
-    if "lock" not in said.message or not session.alive:
-        return said
-    gids = [gid for (gid,) in session.query(_PREPARED, login.database)]
-    if not gids:
-        return said
-    return RunbookError(
-        f'{said.message} A table is locked by the prepared transaction "{gids[0]}", behind which there is no session: '
-        "whoever manages transactions there has to COMMIT PREPARED or ROLLBACK PREPARED it.",
-        code="prepared-transaction",
-    )
+# --- when it fails ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _given_up(login: Login, params: Mapping[str, Any], store: Store | None = None) -> Iterator[None]:
+    """Say what a failure means: where it happened, who was in the way, and that nothing counts that was begun."""
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or (store and store.folder)
+        raise RunbookError(
+            f"The backup of {login} failed at {place}: {error.strerror}. {_NOTHING_NEW} Modules run as account "
+            f"{account()} on this host.",
+            code="disk-full" if error.errno == errno.ENOSPC else "file",
+        ) from error
+    except SqlError as error:
+        raise _explained(explain(error, f"The backup of {login}", ""), login, params) from error
+    except RunbookError as error:
+        raise _explained(error, login, params) from error
+
+
+def _explained(error: RunbookError, login: Login, params: Mapping[str, Any]) -> RunbookError:
+    code, more = error.code, ""
+    if _NO_SPACE in error.message:
+        code, more = "disk-full", " Make room on that disk, or name another place in backup_directory."
+    elif any(sign in error.message for sign in _LOCKED):
+        code, more = "lock-timeout", _in_the_way(login, params)
+    return RunbookError(f"{error.message}{more} {_NOTHING_NEW}", code=code, **error.details)
+
+
+def _in_the_way(login: Login, params: Mapping[str, Any]) -> str:
+    """Who has a table locked, with what to do about it."""
+    try:
+        with connect(login.to(params["maintenance_db"]), application_name("info")) as session:
+            gids = [gid for (gid,) in session.query(_PREPARED, login.database)]
+            holders = session.query(_HOLDERS, login.database)
+    except (RunbookError, SqlError):  # what is known is worth more than what is not
+        return ""
+    sentences = [
+        f' A table is locked by the prepared transaction "{gid}", behind which there is no session: whoever manages '
+        "transactions there has to COMMIT PREPARED or ROLLBACK PREPARED it."
+        for gid in gids
+    ]
+    sentences += [
+        f' A table is locked by pid {pid} (user {user}, application "{application}", {state}): let it finish, or end '
+        f"it with SELECT pg_terminate_backend({pid})."
+        for pid, user, application, state in holders
+    ]
+    return "".join(sentences)
 
 
 # --- retention -------------------------------------------------------------------------------------------------------
@@ -251,15 +326,24 @@ def _removable(sets: list[BackupSet], policy: retention.Policy, also: SetName | 
     return retention.removable(names, verified, policy, datetime.now(timezone.utc))
 
 
-def _remove(store: Store, policy: retention.Policy, params: Mapping[str, Any]) -> list[str]:
+def _remove(store: Store, policy: retention.Policy, made: BackupSet, params: Mapping[str, Any]) -> list[str]:
     """Remove what the policy does not keep. A set loses its name first: half a set never counts."""
     going = _removable(store.sealed(), policy)
-    for name in going:
-        condemned = store.folder / f"{name}{backup_set.PARTIAL}"
-        (store.folder / str(name)).rename(condemned)
-        shutil.rmtree(condemned)
-        if store.offsite is not None and params["offsite_prune"]:
-            store.offsite.remove(store.folder.name, name)
+    try:
+        for name in going:
+            if store.offsite is not None and params["offsite_prune"]:
+                store.offsite.remove(store.folder.name, name)
+            condemned = store.folder / f"{name}{backup_set.PARTIAL}"
+            (store.folder / str(name)).rename(condemned)
+            shutil.rmtree(condemned)
+    except (OSError, RunbookError) as error:
+        raise RunbookError(
+            f"The new set {made.name} is sealed and counts, but an older one could not be removed: "
+            f"{str(error).rstrip('.')}. The next run tries again.",
+            code="retention",
+            set=str(made.name),
+            path=str(made.path),
+        ) from error
     return [str(name) for name in going]
 
 

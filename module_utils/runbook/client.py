@@ -92,7 +92,7 @@ class Installed:
             RunbookError: ``client-missing`` or ``client-failed``.
         """
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-        environment.update(self.environment)
+        environment.update(self.environment, LC_ALL="C")  # what the programs say is read
         if self.password:
             environment["PGPASSWORD"] = self.password
         command = [str(find_program(program, self.major)), *arguments]

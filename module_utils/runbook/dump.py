@@ -11,12 +11,18 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timezone
 from pathlib import Path
 from typing import IO
+
+try:
+    from psycopg.conninfo import make_conninfo
+except ImportError:  # connect() says so, with what to do
+    make_conninfo = None  # type: ignore[assignment]
 
 from ansible.module_utils.runbook import backup_set, facts
 from ansible.module_utils.runbook.client import Client
@@ -32,6 +38,7 @@ _ALGORITHMS_SINCE = 16
 
 _SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _IMPORTED = ("pg_catalog.pg_export_snapshot()", "pg_catalog.statement_timestamp()")
+_ROWS = " TABLE DATA "
 _DUMPED_BY = re.compile(r"^;\s+Dumped by pg_dump version: (\S+)", re.MULTILINE)
 
 
@@ -139,7 +146,7 @@ class Dump:
         )
 
     def _dump(self, folder: Path) -> tuple[str, tuple[Table, ...]]:
-        """Dump, and count meanwhile. Either one's failure ends the other."""
+        """Dump, and count meanwhile. There is no use in counting on when the dump has failed."""
         with ThreadPoolExecutor(max_workers=1) as beside:
             counting = beside.submit(self._count)
             try:
@@ -194,7 +201,8 @@ class Dump:
         has_passwords = bool(
             self.session.query("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user")[0][0]
         )
-        arguments = ["--globals-only", "--no-password", f"--database={self.options.roles_database}"]
+        database = make_conninfo(dbname=self.options.roles_database)  # a plain name could be taken for such a string
+        arguments = ["--globals-only", "--no-password", f"--database={database}"]
         arguments += [] if has_passwords else ["--no-role-passwords"]
         with self.clock.phase("roles"), self._roles_file(folder) as file:
             self.client.run("pg_dumpall", arguments, stdout=file)
@@ -215,10 +223,10 @@ class Dump:
             return str(self.client.major)
         with self.clock.phase("contents"):
             listed = contents(self.client, folder)
-        missing = [f"{table.schema}.{table.name}" for table in tables if _entry(table) not in listed]
-        if missing:
+        absent = missing(listed, tables)
+        if absent:
             raise RunbookError(
-                f"The dump has no rows of {', '.join(missing)}, which the database had in the same snapshot. It is not "
+                f"The dump has no rows of {', '.join(absent)}, which the database had in the same snapshot. It is not "
                 "whole and was given up. Run it again; if this happens again, it is an error of this program.",
                 code="incomplete",
             )
@@ -231,6 +239,17 @@ def contents(client: Client, folder: Path) -> str:
     return client.run("pg_restore", ["--list", str(folder / backup_set.DUMP)], folder=folder).decode("utf-8", "replace")
 
 
-def _entry(table: Table) -> str:
-    """How the table of contents names a table's rows; control characters are made spaces there."""
-    return " TABLE DATA " + re.sub(r"[\r\n]", " ", f"{table.schema} {table.name} ")
+def missing(listed: str, tables: Sequence[Table]) -> list[str]:
+    """The tables whose rows a table of contents does not name.
+
+    An entry is ``schema name owner``, with nothing to tell where each ends: so the entries are looked through for one
+    that begins like the table. Line breaks in names are made spaces there.
+    """
+    entries = sorted(line.partition(_ROWS)[2] for line in listed.split("\n") if _ROWS in line)
+    absent = []
+    for table in tables:
+        wanted = re.sub(r"[\r\n]", " ", f"{table.schema} {table.name} ")
+        at = bisect_left(entries, wanted)
+        if at == len(entries) or not entries[at].startswith(wanted):
+            absent.append(f"{table.schema}.{table.name}")
+    return absent

@@ -6,6 +6,7 @@ A backup writes it into its manifest, and a restore reads it again to compare: b
 
 from __future__ import annotations
 
+from ansible.module_utils.runbook.connection import Login
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.ledger import TABLE, identifier
 from ansible.module_utils.runbook.manifest import (
@@ -17,7 +18,7 @@ from ansible.module_utils.runbook.manifest import (
     Setting,
     Table,
 )
-from ansible.module_utils.runbook.session import INSUFFICIENT_PRIVILEGE, Session, SqlError
+from ansible.module_utils.runbook.session import Session, SqlError
 
 # Tables are counted so many at a time: few round trips, and no statement of unbounded length.
 _BATCH = 100
@@ -62,12 +63,27 @@ SELECT DISTINCT rolname::text FROM (
     UNION SELECT datdba FROM pg_catalog.pg_database WHERE datname = %s
     UNION SELECT setrole FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
            WHERE datname = %s AND setrole <> 0
-    UNION SELECT relowner FROM pg_catalog.pg_class WHERE oid >= 16384
-    UNION SELECT nspowner FROM pg_catalog.pg_namespace WHERE oid >= 16384
-    UNION SELECT proowner FROM pg_catalog.pg_proc WHERE oid >= 16384
-    UNION SELECT typowner FROM pg_catalog.pg_type WHERE oid >= 16384
+    {owners}
 ) AS used JOIN pg_catalog.pg_roles ON pg_roles.oid = used.refobjid ORDER BY 1
 """
+
+# The bootstrap user's own objects, which are not written down there; an extension's are not in a dump.
+_OWNED = {
+    "pg_class": "relowner",
+    "pg_namespace": "nspowner",
+    "pg_proc": "proowner",
+    "pg_type": "typowner",
+    "pg_operator": "oprowner",
+    "pg_collation": "collowner",
+    "pg_publication": "pubowner",
+    "pg_foreign_data_wrapper": "fdwowner",
+    "pg_foreign_server": "srvowner",
+    "pg_event_trigger": "evtowner",
+    "pg_largeobject_metadata": "lomowner",
+}
+_OWNER = """UNION SELECT {column} FROM pg_catalog.{catalog} o WHERE oid >= 16384 AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_depend
+         WHERE classid = 'pg_catalog.{catalog}'::regclass AND objid = o.oid AND deptype = 'e')"""
 
 _EXTENSIONS = """
 SELECT extname::text, extversion, nspname::text
@@ -84,6 +100,17 @@ SELECT nspname::text, relname::text
                     WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND deptype = 'e')
  ORDER BY 1, 2
 """
+
+# LOCK TABLE, which pg_dump begins with, takes SELECT on the table and USAGE on its schema.
+_UNREADABLE = """
+SELECT pg_catalog.format('%I.%I', nspname, relname), pg_catalog.row_security_active(c.oid)
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
+ WHERE relkind IN ('r', 'p') AND relpersistence <> 't' AND nspname !~ '^pg_' AND nspname <> 'information_schema'
+   AND (NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') OR NOT pg_catalog.has_table_privilege(c.oid, 'SELECT')
+        OR pg_catalog.row_security_active(c.oid))
+ ORDER BY 1
+"""
+_SHOWN = 5
 
 _SEQUENCES = """
 SELECT schemaname::text, sequencename::text, last_value
@@ -143,7 +170,8 @@ def roles(session: Session, database: str) -> tuple[str, ...]:
     Parameters:
         session: one in that very database.
     """
-    return tuple(name for (name,) in session.query(_ROLES, *[database] * 4))
+    owners = "\n    ".join(_OWNER.format(catalog=catalog, column=column) for catalog, column in _OWNED.items())
+    return tuple(name for (name,) in session.query(_ROLES.format(owners=owners), *[database] * 4))
 
 
 def extensions(session: Session) -> tuple[Extension, ...]:
@@ -151,29 +179,42 @@ def extensions(session: Session) -> tuple[Extension, ...]:
     return tuple(Extension(*row) for row in session.query(_EXTENSIONS))
 
 
+def require_readable(session: Session, login: Login) -> None:
+    """See that the user may read every row, before anything is begun.
+
+    Raises:
+        RunbookError: ``unreadable``, naming the tables.
+    """
+    rows = session.query(_UNREADABLE)
+    if not rows:
+        return
+    names = [name for name, _ in rows]
+    rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    needed = (
+        "BYPASSRLS"
+        if all(hidden for _, hidden in rows)
+        else "membership in pg_read_all_data (BYPASSRLS for row security)"
+    )
+    raise RunbookError(
+        f"The {login} does not show every row: {', '.join(names[:_SHOWN])}{rest}. A backup without them would not be "
+        f"one. Give the user {needed}, or name another one in db_user, such as the tables' owner.",
+        code="unreadable",
+    )
+
+
 def tables(session: Session) -> tuple[Table, ...]:
     """Every table with rows of its own, and how many it has as far as the session's transaction can see.
 
     Raises:
-        RunbookError: ``unreadable`` when the user may not read one of them, or only some of its rows.
-        SqlError: whatever else keeps it from being counted, such as a lock.
+        SqlError: what keeps one from being counted, such as a lock.
     """
     names = session.query(_TABLES)
     counted: list[Table] = []
-    try:
-        for start in range(0, len(names), _BATCH):
-            batch = names[start : start + _BATCH]
-            counts = [f"(SELECT pg_catalog.count(*) FROM ONLY {identifier(s)}.{identifier(t)})" for s, t in batch]
-            row = session.query("SELECT " + ", ".join(counts))[0]
-            counted += [Table(schema, name, rows) for (schema, name), rows in zip(batch, row)]
-    except SqlError as error:
-        if error.sqlstate != INSUFFICIENT_PRIVILEGE:
-            raise
-        raise RunbookError(
-            f"Not every table can be read by user {_user(session)}: {error.message}. A backup without it would not be "
-            "one. Grant SELECT there (and BYPASSRLS where row security hides rows), or name another db_user.",
-            code="unreadable",
-        ) from error
+    for start in range(0, len(names), _BATCH):
+        batch = names[start : start + _BATCH]
+        counts = [f"(SELECT pg_catalog.count(*) FROM ONLY {identifier(s)}.{identifier(t)})" for s, t in batch]
+        row = session.query("SELECT " + ", ".join(counts))[0]
+        counted += [Table(schema, name, rows) for (schema, name), rows in zip(batch, row)]
     return tuple(counted)
 
 
@@ -193,7 +234,3 @@ def schema_version(session: Session, schema: str) -> int:
     if session.query("SELECT pg_catalog.to_regclass(%s) IS NULL", table)[0][0]:
         return 0
     return int(session.query(f"SELECT coalesce(pg_catalog.max(version), 0) FROM {table}")[0][0])
-
-
-def _user(session: Session) -> str:
-    return str(session.query("SELECT current_user::text")[0][0])

@@ -69,6 +69,7 @@ class Option:
 PLAYBOOK_OPTIONS = (
     Option("guard_operation"),
     Option("guard_confirm"),
+    Option("guard_confirm_database"),
     Option("guard_span_environments", type="bool"),
     Option("guard_one_database", type="bool"),
     Option("guard_ignore_variables", type="list"),
@@ -160,12 +161,14 @@ class Intent:
     Parameters:
         operation: its verb, for messages.
         confirm: the variable that has to name the database; empty for operations that destroy nothing.
+        confirm_database: the variable that says which database that is, where it is not db_name's.
         span_environments: whether one run may reach several environments.
         one_database: whether it works on one database of a host only, as whatever needs a confirmation does.
     """
 
     operation: str = "run"
     confirm: str = ""
+    confirm_database: str = ""
     span_environments: bool = False
     one_database: bool = False
 
@@ -380,13 +383,15 @@ def _database_problems(host: Host, intent: Intent) -> Iterator[str]:
 
 
 def _confirmation_problems(host: Host, vocabulary: Vocabulary, intent: Intent) -> Iterator[str]:
-    databases = _databases(host, vocabulary)
+    named = host.variables.get(intent.confirm_database)
+    databases = [str(named)] if named else _databases(host, vocabulary)
     if not intent.confirm or len(databases) > 1:
         return
     database, given = databases[0] if databases else None, host.variables.get(intent.confirm)
     said = "nothing confirms it" if given is None else f"{intent.confirm} is {_shown(intent.confirm, given, host)}"
     if _is_template(database):
-        yield "Variable db_name cannot be resolved before the roles are loaded. Write the database's name itself."
+        variable = intent.confirm_database if named else "db_name"
+        yield f"Variable {variable} cannot be resolved before the roles are loaded. Write the database's name itself."
     elif given is not None and database in (None, str(given)):
         return
     elif database is None or "db_name" in host.encrypted:

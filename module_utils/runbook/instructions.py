@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import shlex
 
-from ansible.module_utils.runbook import backup_set
+from ansible.module_utils.runbook import backup_set, properties
+from ansible.module_utils.runbook.ledger import identifier, literal
 from ansible.module_utils.runbook.manifest import DatabaseProperties, Manifest
 
 _PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}
@@ -27,7 +28,7 @@ def instructions(manifest: Manifest) -> str:
         else ""
     )
     return f"""\
-This folder is a backup of the PostgreSQL database {database.name}, taken at {manifest.taken_at},
+This folder is a backup of the PostgreSQL database {identifier(database.name)}, taken at {manifest.taken_at},
 schema version {manifest.schema_version}. {backup_set.MANIFEST} says what is in it.
 {encrypted}
 To restore it by hand with PostgreSQL {manifest.server.version // 10000} or newer, go to this folder and run:
@@ -38,11 +39,24 @@ To restore it by hand with PostgreSQL {manifest.server.version // 10000} or newe
     {restore}
     psql -X -d restored -c ANALYZE
 
-The second command creates the roles; "already exists" is no problem there, everything else is one.
-The database is called "restored" then. When it is right, rename it; the old one keeps its place until then:
+The second command creates the server's roles. On a server that has them already leave it out: it would set their
+passwords and attributes back to what they were; "already exists" is no problem there, everything else is one.
 
-    ALTER DATABASE restored RENAME TO {_identifier(database.name)};
+The database is called "restored" then. When it is right, give it its name, and its owner, privileges and settings,
+which are in no dump. If there is a database of that name, rename that first.
+
+    psql -X -d postgres -v ON_ERROR_STOP=1 -f {backup_set.PROPERTIES}
 """
+
+
+def statements(manifest: Manifest) -> str:
+    """The content of ``database.sql``: what gives the restored database its name, and what hangs on a database."""
+    database = manifest.database
+    commands = ["SET client_encoding = 'UTF8'", f"ALTER DATABASE restored RENAME TO {identifier(database.name)}"]
+    commands += properties.apply(database.name, database)
+    if database.comment:
+        commands.append(f"COMMENT ON DATABASE {identifier(database.name)} IS {literal(database.comment)}")
+    return "".join(f"{command};\n" for command in commands)
 
 
 def _create(database: DatabaseProperties) -> str:
@@ -51,7 +65,3 @@ def _create(database: DatabaseProperties) -> str:
         provider = _PROVIDERS[database.locale_provider]
         options += [f"--locale-provider={provider}", f"--{provider}-locale={database.locale}"]
     return " ".join(shlex.quote(option) for option in options)
-
-
-def _identifier(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ansible.module_utils.runbook.ledger import identifier, literal
@@ -114,6 +114,7 @@ class Databases:
     live_open: bool
     side: tuple[Noted, ...]
     kept: tuple[Noted, ...]
+    taken: frozenset[str]
 
     @property
     def live(self) -> bool:
@@ -130,7 +131,8 @@ class Databases:
 def read(session: Session, database: str) -> Databases:
     """Look at the server's databases, from any of them."""
     live_oid, live_open, noted = 0, False, []
-    for oid, name, is_open, comment in session.query(_DATABASES):
+    rows = session.query(_DATABASES)
+    for oid, name, is_open, comment in rows:
         journal = Journal.parse(comment)
         if name == database:
             live_oid, live_open = oid, is_open
@@ -138,7 +140,8 @@ def read(session: Session, database: str) -> Databases:
             noted.append(Noted(oid, name, is_open, journal))
     noted.sort(key=lambda one: (one.journal.since, one.name))
     side = tuple(one for one in noted if one.journal.role == SIDE)
-    return Databases(database, live_oid, live_open, side, tuple(one for one in noted if one.journal.role == KEPT))
+    kept = tuple(one for one in noted if one.journal.role == KEPT)
+    return Databases(database, live_oid, live_open, side, kept, frozenset(name for _, name, *_ in rows))
 
 
 def kept_databases(session: Session) -> list[Noted]:
@@ -152,30 +155,24 @@ def comment_on(database: str, comment: str) -> str:
     return f"COMMENT ON DATABASE {identifier(database)} IS {literal(comment or None)}"
 
 
-def side_name(database: str, now: datetime) -> str:
-    """A name for a side database, within PostgreSQL's 63 bytes."""
-    return _named(database, "restore", now)
+def free_name(databases: Databases, purpose: str, now: datetime) -> str:
+    """A name that no database has, within PostgreSQL's 63 bytes.
 
-
-def kept_name(database: str, now: datetime) -> str:
-    """A name for a kept database: as it was before that time."""
-    return _named(database, "before", now)
-
-
-def drill_name(database: str, now: datetime) -> str:
-    """A name for a drill's scratch database."""
-    return _named(database, "drill", now)
+    Parameters:
+        purpose: ``restore`` for a side database, ``before`` for a kept one.
+    """
+    moment = now.astimezone(timezone.utc)
+    while True:
+        ending = f"_{purpose}_{moment:{_TIME}}"
+        name = databases.name.encode()[: _MAX_NAME - len(ending)].decode("utf-8", "ignore") + ending
+        if name not in databases.taken:
+            return name
+        moment += timedelta(seconds=1)
 
 
 def rfc3339(moment: datetime) -> str:
     """A time as the journal has it."""
     return f"{moment.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def _named(database: str, role: str, now: datetime) -> str:
-    ending = f"_{role}_{now.astimezone(timezone.utc):{_TIME}}"
-    room = _MAX_NAME - len(ending)
-    return database.encode()[:room].decode("utf-8", "ignore") + ending
 
 
 def _is_journal(found: Any) -> bool:

@@ -173,8 +173,8 @@ def _of_disk(manifest: Manifest, target: Target, findings: Findings) -> Iterator
     needed = round(manifest.database.bytes * _SHARE) + int(target.session.query(_WAL)[0][0])
     if free < needed:
         yield (
-            f"The disk of the server has {space.readable(free)} left, and about {space.readable(needed)} are needed for "
-            "the database beside the present one and for its write-ahead log. Make room there."
+            f"The disk of the server has {space.readable(free)} left, and about {space.readable(needed)} are needed: "
+            "for the database beside the present one, and for its write-ahead log. Make room there."
         )
 
 

@@ -29,9 +29,8 @@ from ansible.module_utils.runbook.explain import explain
 from ansible.module_utils.runbook.journal import Databases, Journal, Noted
 from ansible.module_utils.runbook.ledger import identifier
 from ansible.module_utils.runbook.manifest import DatabaseProperties
-from ansible.module_utils.runbook.runlock import RunLock
-from ansible.module_utils.runbook.runner import end_orphans
-from ansible.module_utils.runbook.session import SqlError, application_name, connect, refuse_transaction_pooling
+from ansible.module_utils.runbook.runlock import RunLock, held
+from ansible.module_utils.runbook.session import SqlError, application_name, connect
 from ansible.module_utils.runbook.source import LATEST, PLAIN, Source
 from ansible.module_utils.runbook.store import PLACE_ARGUMENTS, Store
 from ansible.module_utils.runbook.verification import Evidence, verify
@@ -59,7 +58,6 @@ RESTORE_ARGUMENTS: dict[str, dict[str, Any]] = {
     "kept": {"type": "str", "default": ""},
     "run_lock_wait": {"type": "str", "default": "10s"},
     "swap_timeout": {"type": "str", "default": "20s"},
-    "requested_by": {"type": "str", "default": ""},
 }
 
 
@@ -91,7 +89,7 @@ class Work:
         return Store.of(self.params, self.params["backup_database"] or self.login.database)
 
 
-def run(login: Login, params: Mapping[str, Any], requested_by: str, check_mode: bool) -> dict[str, Any]:
+def run(login: Login, params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     """Carry out one step.
 
     Parameters:
@@ -111,7 +109,7 @@ def run(login: Login, params: Mapping[str, Any], requested_by: str, check_mode: 
         _refuse_unconfirmed(login, params)
     began = time.monotonic()
     try:
-        with _at_work(login, params, requested_by, check_mode) as work:
+        with _at_work(login, params, check_mode) as work:
             result = steps[state](work, check_mode)
     except SqlError as error:
         raise explain(error, f"Restoring database {login.database}", "The journal knows how far it came.") from error
@@ -123,19 +121,19 @@ def run(login: Login, params: Mapping[str, Any], requested_by: str, check_mode: 
 
 
 @contextmanager
-def _at_work(login: Login, params: Mapping[str, Any], requested_by: str, check_mode: bool) -> Iterator[Work]:
-    name = application_name(OPERATION, requested_by)
-    maintenance = login.to(params["maintenance_db"])
-    with connect(maintenance, application_name("lock", requested_by)) as session:
-        lock = RunLock(session, login.database)
-        if not check_mode:
-            refuse_transaction_pooling(session, maintenance)
-            lock.acquire(seconds("run_lock_wait", params))
-            end_orphans(lock, application_name(OPERATION))
-        databases = journal.read(session, login.database)
-        taken_back = not check_mode and swap.take_back(session, databases)
-        if taken_back:
+def _at_work(login: Login, params: Mapping[str, Any], check_mode: bool) -> Iterator[Work]:
+    """Alone, and with nothing half done; whoever only looks needs neither."""
+    name = application_name(OPERATION)
+    if check_mode:
+        with connect(login.to(params["maintenance_db"]), name) as session:
             databases = journal.read(session, login.database)
+            yield Work(login, params, RunLock(session, login.database), databases, name, False)
+        return
+    with held(login, params, OPERATION) as lock:
+        databases = journal.read(lock.session, login.database)
+        taken_back = swap.take_back(lock.session, databases)
+        if taken_back:
+            databases = journal.read(lock.session, login.database)
         yield Work(login, params, lock, databases, name, taken_back)
 
 
@@ -178,7 +176,7 @@ def _restore_beside(work: Work, chosen: Source, client: Any, findings: preflight
         counterpart=work.databases.live_oid,
         since=journal.rfc3339(now),
     )
-    name = journal.side_name(work.login.database, now)
+    name = journal.free_name(work.databases, "restore", now)
     try:
         with clock.phase("restore"):
             session.query(properties.create(name, described, work.params["locale"] == preflight.EXACT))
@@ -404,7 +402,7 @@ def _prepared(
     said = (
         f"restored beside the live database as {side.name} and verified: {evidence.tables} tables, {evidence.rows} rows"
         if phases
-        else f"{side.name} was restored and verified by an earlier run"
+        else f"there already: {side.name} was restored and verified by an earlier run"
     )
     uncompared = (
         "" if evidence.compared or not phases else " A plain file has no manifest: nothing to compare rows with."

@@ -496,46 +496,6 @@ def milliseconds_since(started: float) -> int:
     return round((time.monotonic() - started) * 1000)
 
 
-def end_orphans(lock: RunLock, application: str, patience: float = 5.0) -> list[int]:
-    """End sessions that earlier runs left at work; returns the pids that had to be ended.
-
-    The run lock is held and this run not at work yet, so whoever carries a working session's name is the rest of a run
-    that died: its server process may still be building an index for it.
-
-    Parameters:
-        application: what the application_name of working sessions starts with.
-        patience: seconds they get to end by themselves.
-
-    Raises:
-        RunbookError: ``orphans`` when one of them does not end within a minute of being told to.
-    """
-    ended: set[int] = set()
-    deadline = time.monotonic() + patience
-    while True:
-        orphans = [
-            pid
-            for (pid,) in lock.session.query(
-                "SELECT pid FROM pg_catalog.pg_stat_activity "
-                "WHERE datname = %s AND pg_catalog.starts_with(application_name, %s)",
-                lock.database,
-                application,
-            )
-        ]
-        if not orphans:
-            return sorted(ended)
-        if time.monotonic() >= deadline:
-            for pid in orphans:
-                lock.session.query("SELECT pg_catalog.pg_terminate_backend(%s)", pid)
-            ended.update(orphans)
-        if time.monotonic() >= deadline + 60:
-            raise RunbookError(
-                f"Sessions of an earlier run are still at work and do not end: pid {', '.join(map(str, orphans))}. "
-                "Look at them in pg_stat_activity; when they are gone, run this again.",
-                code="orphans",
-            )
-        time.sleep(0.1)
-
-
 def _out_of_patience(waits: Sequence[LockWait], task: Task | None) -> RunbookError:
     blockers = "; ".join(str(blocker) for blocker in waits[-1].blockers) or "nobody who could be named"
     name = task.entry.name if task else "The ledger"

@@ -430,11 +430,11 @@ def application_name(operation: str, requested_by: str = "") -> str:
     return name.encode("ascii", "replace")[:63].decode()
 
 
-def refuse_unusable(session: Session, login: Login) -> None:
-    """Refuse servers on which a migration cannot work: too old, a standby, read-only, not UTF-8 capable.
+def refuse_old(session: Session, login: Login) -> None:
+    """Refuse servers of versions that this was not made for.
 
     Raises:
-        RunbookError: ``old-server``, ``standby`` or ``read-only``.
+        RunbookError: ``old-server``.
     """
     if session.server_version < OLDEST_SERVER:
         raise RunbookError(
@@ -442,6 +442,15 @@ def refuse_unusable(session: Session, login: Login) -> None:
             f"Schema Runbook supports {OLDEST_SERVER // 10000} and newer.",
             code="old-server",
         )
+
+
+def refuse_unusable(session: Session, login: Login) -> None:
+    """Refuse servers on which a migration cannot work: too old, a standby, read-only, not UTF-8 capable.
+
+    Raises:
+        RunbookError: ``old-server``, ``standby`` or ``read-only``.
+    """
+    refuse_old(session, login)
     recovering, read_only = session.query(
         "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('default_transaction_read_only')::bool"
     )[0]

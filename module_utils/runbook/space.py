@@ -12,7 +12,14 @@ from ansible.module_utils.runbook.errors import RunbookError
 
 def free_bytes(path: Path) -> int:
     """What is free for ordinary users on the disk that ``path`` is on, or will be on once it exists."""
-    return shutil.disk_usage(_existing(path)).free
+    return shutil.disk_usage(existing(path)).free
+
+
+def existing(path: Path) -> Path:
+    """The path itself, or the nearest folder above it that is there."""
+    while not path.exists():
+        path = path.parent
+    return path
 
 
 def readable(size: float) -> str:
@@ -63,9 +70,3 @@ def sync_entry(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _existing(path: Path) -> Path:
-    while not path.exists():
-        path = path.parent
-    return path

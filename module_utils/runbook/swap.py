@@ -24,7 +24,7 @@ from ansible.module_utils.runbook.journal import (
     Journal,
     Noted,
     comment_on,
-    kept_name,
+    free_name,
     rfc3339,
 )
 from ansible.module_utils.runbook.ledger import identifier
@@ -86,7 +86,7 @@ def swap(
     began = time.monotonic()
     _close(session, databases, incoming)
     try:
-        kept = kept_name(incoming.journal.database, now) if databases.live else ""
+        kept = free_name(databases, "before", now) if databases.live else ""
         statements = _exchange(session, databases, incoming, kept, phase, keep, now)
         ended = _until_it_works(lock, databases, incoming, statements, began + timeout)
     except BaseException:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -47,30 +47,36 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
             {
                 "operation": {"type": "str", "default": "run"},
                 "confirm": {"type": "str", "default": ""},
+                "confirm_database": {"type": "str", "default": ""},
                 "span_environments": {"type": "bool", "default": False},
                 "one_database": {"type": "bool", "default": False},
             }
         )
+        if self._task.check_mode and arguments["confirm"]:
+            arguments.update(confirm="", one_database=True)  # nothing is touched, so there is nothing to confirm
         intent = guard.Intent(**arguments)
         specs = _argument_specs(_roles())
         vocabulary = guard.Vocabulary.of_roles(specs)
         raw_get = task_vars["hostvars"].raw_get
         hosts = [
-            self._host(name, raw_get(name), vocabulary, intent.confirm) for name in task_vars["ansible_play_hosts_all"]
+            self._host(name, raw_get(name), vocabulary, (intent.confirm, intent.confirm_database))
+            for name in task_vars["ansible_play_hosts_all"]
         ]
         problems = guard.check(_controller(), specs, hosts, intent)
         if problems:
             return result | {"failed": True, "code": "guard", "msg": guard.refusal(problems)}
         return result | {"changed": False, "msg": guard.approval(core_version, hosts)}
 
-    def _host(self, name: str, raw: Mapping[str, Any], vocabulary: guard.Vocabulary, confirm: str) -> guard.Host:
+    def _host(
+        self, name: str, raw: Mapping[str, Any], vocabulary: guard.Vocabulary, confirming: Sequence[str]
+    ) -> guard.Host:
         """Describe one host; only the few values that the guard must know are templated."""
-        concerned = {key: value for key, value in raw.items() if vocabulary.concerns(key) or key == confirm}
+        concerned = {key: value for key, value in raw.items() if vocabulary.concerns(key) or key in confirming}
         # What a role provided in an earlier play of the same run, such as db_server, was not set by anybody.
         concerned = {key: value for key, value in concerned.items() if not _is_of_a_role(key, value)}
         origins = _origins(concerned)
         templar = self._templar.copy_with_new_env(available_variables={**vocabulary.defaults(), **raw})
-        must_know = {key: _resolved(concerned[key], templar) for key in (*guard.RESOLVED, confirm) if key in concerned}
+        must_know = {key: _resolved(concerned[key], templar) for key in (*guard.RESOLVED, *confirming) if key in concerned}
         return guard.Host(
             name=name,
             groups=tuple(raw["group_names"]),

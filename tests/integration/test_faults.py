@@ -170,7 +170,7 @@ def worker(session: psycopg.Connection[tuple], condition: str = "true") -> int |
 def has_the_lock(session: psycopg.Connection[tuple]) -> bool:
     """Whether a run of ours holds its run lock, which it does before it looks for the rest of others."""
     holders = "SELECT FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND granted"
-    return bool(ask(session, f"SELECT EXISTS ({holders} AND application_name LIKE '%lock tester@here')"))
+    return bool(ask(session, f"SELECT EXISTS ({holders} AND application_name LIKE '%lock migrate tester@here')"))
 
 
 def events(database: Database) -> list[tuple[Any, ...]]:

@@ -27,11 +27,10 @@ FIELDS = {"type": "str", "default": None, "choices": None, "required": False, "e
 
 
 def documentation(module: str) -> dict[str, Any]:
-    """What a module's DOCUMENTATION says, with the fragment it extends."""
+    """What a module's DOCUMENTATION says, with the fragments it extends."""
     parsed = yaml.safe_load(importlib.import_module(module).DOCUMENTATION)
     assert isinstance(parsed, dict)
-    fragment = parsed.get("extends_documentation_fragment")
-    if fragment:
+    for fragment in texts(parsed.get("extends_documentation_fragment", [])):
         shared = runpy.run_path(str(ROOT / f"plugins/doc_fragments/{fragment}.py"))["ModuleDocFragment"]
         parsed["options"] = {**yaml.safe_load(shared.DOCUMENTATION)["options"], **parsed["options"]}
     return parsed
@@ -219,6 +218,16 @@ def test_role_and_module_agree_on_options_they_share(monkeypatch: pytest.MonkeyP
     assert sorted(db["db_ssl_mode"]["choices"]) == sorted(accepted["ssl_mode"]["choices"])
 
 
-def texts(description: str | list[str]) -> list[str]:
-    """A description's paragraphs."""
-    return [description] if isinstance(description, str) else description
+def test_role_backup_and_its_module_agree_on_options_they_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    accepted, options = argument_spec("database_backup", monkeypatch), options_of(ROOT / "roles/backup")
+    shared = {name: option for name, option in accepted.items() if f"backup_{name}" in options}
+    assert len(shared) > 12
+    for name, option in shared.items():
+        role = options[f"backup_{name}"]
+        assert (role["type"], role.get("choices")) == (option["type"], option.get("choices")), name
+        assert name == "directory" or role["default"] == option["default"], name
+
+
+def texts(value: str | list[str]) -> list[str]:
+    """What may be one text or several, such as a description's paragraphs."""
+    return [value] if isinstance(value, str) else value
