@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from typing import Any
 
 from ansible.module_utils.runbook import backup_set, facts, retention, space
 from ansible.module_utils.runbook.backup_set import BackupSet, SetName
-from ansible.module_utils.runbook.client import CLIENT_ARGUMENTS, client_for
+from ansible.module_utils.runbook.client import CLIENT_ARGUMENTS, Client, client_for
 from ansible.module_utils.runbook.connection import LOGIN_ARGUMENTS, Login, account
 from ansible.module_utils.runbook.dump import AUTO, GZIP, NONE, ZSTD, Dump, DumpOptions, Stopwatch
 from ansible.module_utils.runbook.duration import seconds
@@ -66,15 +67,19 @@ BACKUP_ARGUMENTS: dict[str, dict[str, Any]] = {
 _SHARE_OF_DATABASE = 0.5
 _MORE_THAN_LAST = 1.2
 
+# Between two looks at the server's clock, in seconds.
+_PAUSE = 0.2
+
 _NO_SPACE = "No space left on device"
 _LOCKED = ("lock timeout", "LOCK TABLE")
 _NOTHING_NEW = "There is no new set; those that were there are as they were."
 
 # Who keeps a table from being read: nothing but ACCESS EXCLUSIVE does. Behind a prepared transaction is no session.
 _PREPARED = """
-SELECT DISTINCT gid FROM pg_catalog.pg_prepared_xacts p
-  JOIN pg_catalog.pg_locks l ON l.virtualtransaction = '-1/' || p.transaction::text
- WHERE p.database = %s AND l.mode = 'AccessExclusiveLock' ORDER BY gid
+SELECT DISTINCT p.gid FROM pg_catalog.pg_prepared_xacts p
+  JOIN pg_catalog.pg_locks own ON own.locktype = 'transactionid' AND own.transactionid = p.transaction
+  JOIN pg_catalog.pg_locks l ON l.virtualtransaction = own.virtualtransaction
+ WHERE p.database = %s AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.granted ORDER BY 1
 """
 _HOLDERS = """
 SELECT DISTINCT a.pid, a.usename, a.application_name, a.state
@@ -115,7 +120,7 @@ def take(login: Login, params: Mapping[str, Any], check_mode: bool) -> dict[str,
         return _relied_on(fresh, login, now)
     _require_space(store, look, login)
     if check_mode:
-        return _predicted(store, policy, SetName(now.replace(microsecond=0), look.schema_version), login)
+        return _predicted(store, policy, SetName(now, look.schema_version), login)
     clock = Stopwatch()
     with held(login, params, OPERATION) as lock:
         with clock.phase("total"), _given_up(login, params, store):
@@ -132,7 +137,7 @@ def _make(
     _prepare_folder(store.folder)
     client = client_for(login, params, name)
     with connect(login, name) as session:
-        dump = Dump(session, client, options, clock)
+        dump = _begun(session, client, options, store, clock)
         with _partial(store.folder, dump.name) as folder:
             manifest = dump.write(folder, login.database)
             session.close()  # the snapshot holds back VACUUM, and is not needed any more
@@ -145,6 +150,16 @@ def _make(
             folder.rename(store.folder / str(dump.name))
             space.sync_entry(store.folder)
     return BackupSet(store.folder / str(dump.name), dump.name)
+
+
+def _begun(session: Session, client: Client, options: DumpOptions, store: Store, clock: Stopwatch) -> Dump:
+    """A dump whose name is free: names are to the second, and the last run may have ended in this one."""
+    while True:
+        dump = Dump(session, client, options, clock)
+        if not (store.folder / str(dump.name)).exists():
+            return dump
+        session.query("ROLLBACK")
+        time.sleep(_PAUSE)
 
 
 def _describe(folder: Path, manifest: Manifest, clock: Stopwatch) -> None:
@@ -168,10 +183,6 @@ def _describe(folder: Path, manifest: Manifest, clock: Stopwatch) -> None:
 def _partial(parent: Path, name: SetName) -> Iterator[Path]:
     """A folder that does not count yet, and is gone when it is never going to."""
     folder = parent / f"{name}{backup_set.PARTIAL}"
-    if (parent / str(name)).exists():
-        raise RunbookError(
-            f"There is a set {parent / str(name)} already, taken in this very second. Run this again.", code="file"
-        )
     folder.mkdir(mode=0o700)
     try:
         yield folder

@@ -18,7 +18,7 @@ from ansible.module_utils.runbook.manifest import (
     Setting,
     Table,
 )
-from ansible.module_utils.runbook.session import Session, SqlError
+from ansible.module_utils.runbook.session import Session
 
 # Tables are counted so many at a time: few round trips, and no statement of unbounded length.
 _BATCH = 100
@@ -124,16 +124,13 @@ SELECT schemaname::text, sequencename::text, last_value
 
 
 def server(session: Session) -> Server:
-    """The server that a session is with. Not everybody may read the identifier of the cluster."""
-    try:
-        system = str(session.query("SELECT system_identifier::text FROM pg_catalog.pg_control_system()")[0][0])
-    except SqlError as error:
-        if error.lost:
-            raise
-        system = ""
-    (libraries,) = session.query("SELECT pg_catalog.current_setting('shared_preload_libraries', true)")[0]
-    names = tuple(name.strip().strip('"') for name in (libraries or "").split(",") if name.strip())
-    return Server(session.server_version, system, names)
+    """The server that a session is with. Some of it not everybody may read; asking for it would end a transaction."""
+    system = ""
+    if session.query("SELECT pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')")[0][0]:
+        system = session.query("SELECT system_identifier::text FROM pg_catalog.pg_control_system()")[0][0]
+    rows = session.query("SELECT setting FROM pg_catalog.pg_settings WHERE name = 'shared_preload_libraries'")
+    names = (name.strip().strip('"') for (setting,) in rows for name in setting.split(","))
+    return Server(session.server_version, system, tuple(name for name in names if name))
 
 
 def properties(session: Session, database: str) -> DatabaseProperties | None:

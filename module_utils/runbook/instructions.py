@@ -31,7 +31,8 @@ def instructions(manifest: Manifest) -> str:
 This folder is a backup of the PostgreSQL database {identifier(database.name)}, taken at {manifest.taken_at},
 schema version {manifest.schema_version}. {backup_set.MANIFEST} says what is in it.
 {encrypted}
-To restore it by hand with PostgreSQL {manifest.server.version // 10000} or newer, go to this folder and run:
+To restore it by hand you need a server of PostgreSQL {manifest.server.version // 10000} or newer, and client programs
+that are not older than it. Say where it is in PGHOST, PGPORT and PGUSER, go to this folder and run:
 
     sha256sum --check --quiet {backup_set.CHECKSUMS}
     {roles}

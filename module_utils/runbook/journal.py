@@ -4,7 +4,8 @@
 A comment changes in the same transaction as the names and locks of the databases it is about. Whoever comes after a
 run that was killed, from whichever machine, reads there how far it came. ``psql -l+`` shows it to people, too.
 
-A *side* database is being restored into; a *kept* one was live before a swap, or was put aside by an undo.
+A *side* database is being restored into; a *kept* one was live before a swap, or was put aside by an undo; a *scratch*
+one belongs to a drill.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from ansible.module_utils.runbook.ledger import identifier, literal
 from ansible.module_utils.runbook.session import Session
 
-SIDE, KEPT = "side", "kept"
+SIDE, KEPT, SCRATCH = "side", "kept", "scratch"
 
 RESTORING = "restoring"
 """A side database is being filled; nobody needs it."""
@@ -38,6 +39,8 @@ DONE = "done"
 _MARK = "Schema Runbook: "
 _SIDE_SENTENCE = "restore of {set} for database {database}, not in use."
 _KEPT_SENTENCE = "database {database} until {since}; restore_action=undo brings it back, drop removes it."
+_SCRATCH_SENTENCE = "drill with set {set} of database {database}; can be dropped when no drill is going on."
+_SENTENCES = {SIDE: _SIDE_SENTENCE, KEPT: _KEPT_SENTENCE, SCRATCH: _SCRATCH_SENTENCE}
 _MAX_NAME = 63
 _TIME = "%Y%m%dT%H%M%SZ"
 
@@ -52,7 +55,7 @@ class Journal:
     """What is noted on a database.
 
     Parameters:
-        role: ``side`` or ``kept``.
+        role: ``side``, ``kept`` or ``scratch``.
         phase: how far the restore has come.
         database: the name it is about, the one that services use.
         set: name or path of what was restored.
@@ -74,8 +77,7 @@ class Journal:
 
     def text(self) -> str:
         """As a comment: a sentence for people, then the rest."""
-        sentence = _SIDE_SENTENCE if self.role == SIDE else _KEPT_SENTENCE
-        said = sentence.format(set=self.set, database=self.database, since=self.since)
+        said = _SENTENCES[self.role].format(set=self.set, database=self.database, since=self.since)
         return f"{_MARK}{said}\n{json.dumps(asdict(self), ensure_ascii=False)}"
 
     @classmethod
@@ -114,6 +116,7 @@ class Databases:
     live_open: bool
     side: tuple[Noted, ...]
     kept: tuple[Noted, ...]
+    scratch: tuple[Noted, ...]
     taken: frozenset[str]
 
     @property
@@ -139,9 +142,9 @@ def read(session: Session, database: str) -> Databases:
         elif journal is not None and journal.database == database:
             noted.append(Noted(oid, name, is_open, journal))
     noted.sort(key=lambda one: (one.journal.since, one.name))
-    side = tuple(one for one in noted if one.journal.role == SIDE)
-    kept = tuple(one for one in noted if one.journal.role == KEPT)
-    return Databases(database, live_oid, live_open, side, kept, frozenset(name for _, name, *_ in rows))
+    of_role = {role: tuple(one for one in noted if one.journal.role == role) for role in (SIDE, KEPT, SCRATCH)}
+    taken = frozenset(name for _, name, *_ in rows)
+    return Databases(database, live_oid, live_open, of_role[SIDE], of_role[KEPT], of_role[SCRATCH], taken)
 
 
 def kept_databases(session: Session) -> list[Noted]:
@@ -159,7 +162,7 @@ def free_name(databases: Databases, purpose: str, now: datetime) -> str:
     """A name that no database has, within PostgreSQL's 63 bytes.
 
     Parameters:
-        purpose: ``restore`` for a side database, ``before`` for a kept one.
+        purpose: ``restore`` for a side database, ``before`` for a kept one, ``drill`` for a scratch one.
     """
     moment = now.astimezone(timezone.utc)
     while True:
@@ -178,6 +181,6 @@ def rfc3339(moment: datetime) -> str:
 def _is_journal(found: Any) -> bool:
     return (
         isinstance(found, Mapping)
-        and found.get("role") in (SIDE, KEPT)
+        and found.get("role") in _SENTENCES
         and all(isinstance(value, int if name == "counterpart" else str) for name, value in found.items())
     )

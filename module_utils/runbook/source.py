@@ -17,7 +17,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.manifest import Manifest
 from ansible.module_utils.runbook.store import Store
 
-LATEST = "latest"
+LATEST, NEWEST = "latest", "newest"
 
 _TIMES = ("%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%MZ", "%Y-%m-%d %H:%M:%SZ", "%Y-%m-%d %H:%MZ", "%Y%m%dT%H%M%SZ")
 _LIKE_A_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d.*|\d{8}T\d{6}Z?")
@@ -58,7 +58,7 @@ def choose(store: Store, wanted: str) -> Source | SetName:
 
     Parameters:
         store: the sets of the database.
-        wanted: ``latest`` (the newest verified set, else the newest sealed one), a set's name, a time in UTC (the
+        wanted: ``latest`` (the newest verified set, else the newest sealed one), ``newest`` (sealed), a set's name, a time in UTC (the
             newest set of that time or before), or the path of a set's folder or of a file of SQL.
 
     Returns:
@@ -133,6 +133,8 @@ def _choose(store: Store, wanted: str, here: Sequence[BackupSet], names: Sequenc
     where = f"of this database in {store.folder}" + (f" or {store.offsite.remote}" if store.offsite else "")
     if not names:
         raise _no_set(f"There is no sealed backup set {where}", [])
+    if wanted == NEWEST:
+        return names[-1]
     if wanted == LATEST:
         verified = [one.name for one in here if one.state == backup_set.VERIFIED]
         return max(verified) if verified else names[-1]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -71,7 +71,7 @@ def make(folder: Path, name: str = NAME) -> Path:
 
 def test_a_name_says_when_and_which_version() -> None:
     name = SetName.parse(NAME)
-    assert name == SetName(datetime(2026, 11, 22, 14, 30, tzinfo=timezone.utc), 4)
+    assert name == SetName(datetime(2026, 11, 22, 14, 30, tzinfo=UTC), 4)
     assert str(name) == NAME
 
 

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import random
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from ansible.module_utils.runbook.backup_set import SetName
 from ansible.module_utils.runbook.retention import Policy, kept, removable
 
-NOW = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 NOTHING = Policy(last=0, daily=0, weekly=0, monthly=0, min_age=timedelta())
 
 
@@ -21,7 +21,7 @@ def policy(**given: object) -> Policy:
 
 def at(text: str, version: int = 1) -> SetName:
     """A set of some time in UTC."""
-    return SetName(datetime.fromisoformat(text).replace(tzinfo=timezone.utc), version)
+    return SetName(datetime.fromisoformat(text).replace(tzinfo=UTC), version)
 
 
 def days(count: int, step: timedelta = timedelta(days=1)) -> list[SetName]:
@@ -44,7 +44,7 @@ def test_the_newest_of_each_day_is_kept_for_days_that_have_one() -> None:
 def test_weeks_begin_on_monday_and_belong_to_one_year() -> None:
     # 2026-12-31 and 2027-01-01 are in the same week of the ISO calendar, though not in the same year.
     sunday, thursday, friday = at("2026-12-27T23:59:59"), at("2026-12-31T12:00:00"), at("2027-01-01T00:00:00")
-    later = datetime(2027, 1, 2, tzinfo=timezone.utc)
+    later = datetime(2027, 1, 2, tzinfo=UTC)
     assert removable([sunday, thursday, friday], [], policy(weekly=2), later) == [thursday]
 
 

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Proving a backup set by restoring it, where nobody depends on it.
+
+For a server in a container that is a server of its own, from the same image; otherwise a scratch database on the same
+server. The live database is never written to, nor is its run lock held: a drill must not keep anybody from migrating.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import Any
+
+from ansible.module_utils.runbook import journal, preflight, properties, roles_file, side_database, source
+from ansible.module_utils.runbook.backup_set import SetName, write_evidence
+from ansible.module_utils.runbook.client import CLIENT_ARGUMENTS, Client, Sidecar, client_for
+from ansible.module_utils.runbook.connection import LOGIN_ARGUMENTS, Login
+from ansible.module_utils.runbook.dump import Stopwatch
+from ansible.module_utils.runbook.duration import seconds
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.explain import explain
+from ansible.module_utils.runbook.journal import Databases, Journal
+from ansible.module_utils.runbook.runlock import RunLock
+from ansible.module_utils.runbook.scratch_server import running
+from ansible.module_utils.runbook.session import Session, SqlError, application_name, connect
+from ansible.module_utils.runbook.source import NEWEST, PLAIN, Source
+from ansible.module_utils.runbook.store import PLACE_ARGUMENTS, Store
+from ansible.module_utils.runbook.verification import Evidence, verify
+
+OPERATION = "drill"
+
+DRILL_ARGUMENTS: dict[str, dict[str, Any]] = {
+    **LOGIN_ARGUMENTS,
+    **CLIENT_ARGUMENTS,
+    **PLACE_ARGUMENTS,
+    "maintenance_db": {"type": "str", "default": "postgres"},
+    "backup": {"type": "str", "default": NEWEST},
+    "decrypt_with": {"type": "path", "default": ""},
+    "jobs": {"type": "int", "default": 2},
+    "smoke_sql": {"type": "list", "elements": "str", "default": []},
+    "run_lock_wait": {"type": "str", "default": "10s"},
+}
+
+# A drill needs nothing to be received or sent by what it has restored.
+_SKIPPED = ("--no-subscriptions", "--no-publications")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a drill restores to.
+
+    Parameters:
+        login: to the maintenance database there.
+        client: programs for that server.
+        separate: whether it is a server of the drill's own, where everything that is missing can be made.
+    """
+
+    login: Login
+    client: Client
+    separate: bool
+
+
+def run(login: Login, params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Restore a set, verify it, note that it is proven, and leave nothing else behind.
+
+    Parameters:
+        login: to the database whose sets are meant.
+        params: options of ``DRILL_ARGUMENTS``.
+        check_mode: only say which set it would be.
+
+    Returns:
+        the result of the module ``database_drill``.
+
+    Raises:
+        RunbookError: why the set is not proven.
+    """
+    store = Store.of(params, login.database)
+    chosen = source.choose(store, params["backup"])
+    if check_mode:
+        name = str(chosen) if isinstance(chosen, SetName) else chosen.name
+        return {"changed": True, "set": name, "msg": f"{login.database}: set {name} would be restored and verified."}
+    began, clock = datetime.now(timezone.utc), Stopwatch()
+    try:
+        with clock.phase("recovery"), _alone(login, params):
+            if isinstance(chosen, SetName):
+                chosen = source.fetch(store, chosen)
+            if chosen.state == PLAIN:
+                raise RunbookError("A drill proves backup sets, and a plain file is none. Restore it.", code="option")
+            with _place(login, params, chosen) as place:
+                evidence = _prove(place, login, chosen, params)
+    except SqlError as error:
+        raise explain(error, f"The drill for database {login.database}", "The set is not proven.") from error
+    evidence.facts = _facts(chosen, began, clock, place)
+    write_evidence(chosen.path, evidence.as_dict())
+    proven = SetName.parse(chosen.name)
+    if store.offsite is not None and proven and proven in store.offsite.names(store.folder.name):
+        store.offsite.upload_evidence(chosen.path, store.folder.name, proven)
+    return _proven(login, chosen, evidence)
+
+
+@contextlib.contextmanager
+def _alone(login: Login, params: Mapping[str, Any]) -> Iterator[None]:
+    """One drill at a time; the lock is another one than that of runs which change the database."""
+    with connect(login.to(params["maintenance_db"]), application_name(f"lock {OPERATION}")) as session:
+        RunLock(session, f"{OPERATION} {login.database}").acquire(seconds("run_lock_wait", params))
+        yield
+
+
+@contextlib.contextmanager
+def _place(login: Login, params: Mapping[str, Any], chosen: Source) -> Iterator[Place]:
+    maintenance = login.to(params["maintenance_db"])
+    client = client_for(maintenance, params, application_name(OPERATION))
+    if not isinstance(client, Sidecar):
+        yield Place(maintenance, client, separate=False)
+        return
+    preload = chosen.manifest.server.preload_libraries if chosen.manifest else ()
+    with running(client, preload) as (scratch, its_client):
+        yield Place(scratch, its_client, separate=True)
+
+
+def _prove(place: Place, login: Login, chosen: Source, params: Mapping[str, Any]) -> Evidence:
+    with connect(place.login, application_name(OPERATION)) as session:
+        databases = journal.read(session, login.database)
+        for leftover in databases.scratch:
+            side_database.drop(session, leftover.name)
+        _prepare(place, session, databases, chosen, params)
+        name = _create(session, databases, chosen)
+        try:
+            side_database.restore_into(
+                place.client, name, chosen, params["jobs"], params["decrypt_with"], skipped=_SKIPPED
+            )
+            with connect(place.login.to(name), application_name(OPERATION)) as scratch:
+                return verify(scratch, chosen.manifest, params["smoke_sql"])
+        finally:
+            if session.alive:
+                side_database.drop(session, name)
+
+
+def _prepare(place: Place, session: Session, databases: Databases, chosen: Source, params: Mapping[str, Any]) -> None:
+    """Look first, and make the roles that only a server of the drill's own may be given."""
+    nobody = replace(databases, live_oid=0)
+    wanted = {**params, "create_roles": place.separate, "locale": preflight.EXACT, "slots": preflight.LEAVE}
+    findings = preflight.look(chosen, preflight.Target(session, place.client, nobody), wanted)
+    preflight.refuse(findings, chosen)
+    roles_file.create_bare(session, findings.missing_roles)
+
+
+def _create(session: Session, databases: Databases, chosen: Source) -> str:
+    if chosen.manifest is None:
+        raise AssertionError("only sets with a manifest are proven")
+    now = datetime.now(timezone.utc)
+    name = journal.free_name(databases, OPERATION, now)
+    note = Journal(journal.SCRATCH, journal.RESTORING, databases.name, chosen.name, since=journal.rfc3339(now))
+    session.query(properties.create(name, chosen.manifest.database, same_locale=True))
+    session.query(journal.comment_on(name, note.text()))
+    return name
+
+
+def _facts(chosen: Source, began: datetime, clock: Stopwatch, place: Place) -> dict[str, Any]:
+    name = SetName.parse(chosen.name)
+    return {
+        "verified_at": journal.rfc3339(datetime.now(timezone.utc)),
+        "by": OPERATION,
+        "recovery_seconds": clock.seconds["recovery"],
+        "loss_seconds": round((began - name.taken_at).total_seconds()) if name else None,
+        "server_version": place.client.major,
+        "image": place.client.image if isinstance(place.client, Sidecar) else "",
+    }
+
+
+def _proven(login: Login, chosen: Source, evidence: Evidence) -> dict[str, Any]:
+    found = evidence.as_dict()
+    return {
+        "changed": True,
+        "database": login.database,
+        "set": chosen.name,
+        "evidence": found,
+        "recovery_seconds": found["recovery_seconds"],
+        "loss_seconds": found["loss_seconds"],
+        "msg": f"{login.database}: set {chosen.name} is verified: {evidence.tables} tables, {evidence.rows} rows. "
+        f"A restore takes {found['recovery_seconds']:.1f} s (RTO) and would lose the last {_span(found['loss_seconds'])} (RPO).",
+    }
+
+
+def _span(span: int) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if span >= 2 * length:
+            return f"{span // length} {unit}"
+    return f"{span} seconds"

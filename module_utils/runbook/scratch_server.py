@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A server that lives as long as a drill: a container of the very image that production runs.
+
+It has no network. This host reaches it through its socket, in a folder that only this account can enter, and its client
+programs through the network that it shares with nobody else; so it needs no password.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ansible.module_utils.runbook.client import Sidecar
+from ansible.module_utils.runbook.connection import Login
+from ansible.module_utils.runbook.errors import RunbookError
+
+LABEL = "schema-runbook.drill"
+"""The label of such a container; its value is the id of the container that it stands in for."""
+
+_USER = "postgres"
+_PATIENCE = 120
+_PAUSE = 0.2
+_LINES_SHOWN = 3
+
+# Nothing in it has to outlive the drill.
+_QUICK = ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_wal_size=4GB"]
+
+
+@contextlib.contextmanager
+def running(client: Sidecar, preload: Sequence[str]) -> Iterator[tuple[Login, Sidecar]]:
+    """Start a server like the one that ``client`` is for, and remove it in any case.
+
+    Parameters:
+        preload: shared_preload_libraries.
+
+    Yields:
+        how to log in, as a superuser, and the programs for it.
+
+    Raises:
+        RunbookError: ``scratch-server`` when it does not come up.
+    """
+    remove_leftovers(client.container)
+    # Short, since the path of a socket has to fit into 107 bytes.
+    folder = Path(tempfile.mkdtemp(prefix="schema-runbook-drill-", dir="/tmp"))  # noqa: S108
+    sockets = folder / "s"
+    sockets.mkdir()
+    sockets.chmod(0o777)  # the image's own account writes there; nobody else gets through the folder above
+    name = f"schema-runbook-drill-{secrets.token_hex(4)}"
+    try:
+        _docker(*_run(name, client, sockets, preload))
+        _wait(name)
+        environment = {"PGHOST": "127.0.0.1", "PGPORT": "5432", "PGUSER": _USER, "PGDATABASE": "postgres"}
+        yield Login(str(sockets), 5432, _USER, "postgres"), Sidecar(client.major, name, client.image, environment)
+    finally:
+        subprocess.run(["docker", "rm", "--force", "--volumes", name], capture_output=True, check=False)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_leftovers(container: str) -> None:
+    """Remove what drills for a container have left that were killed."""
+    found = _docker("ps", "--all", "--quiet", "--no-trunc", f"--filter=label={LABEL}={container}").split()
+    for one in found:
+        _docker("rm", "--force", "--volumes", one)
+
+
+def _run(name: str, client: Sidecar, sockets: Path, preload: Sequence[str]) -> list[str]:
+    command = ["run", "--detach", "--pull=never", "--network=none", f"--name={name}"]
+    command += [f"--label={LABEL}={client.container}", "--env=POSTGRES_HOST_AUTH_METHOD=trust"]
+    command += [f"--mount=type=bind,source={sockets},target=/var/run/postgresql", client.image, "postgres"]
+    return [
+        *command,
+        "-c",
+        "listen_addresses=127.0.0.1",
+        "-c",
+        f"shared_preload_libraries={','.join(preload)}",
+        *_QUICK,
+    ]
+
+
+def _wait(name: str) -> None:
+    """Until it takes sessions over TCP: while it is being set up it does so through its socket only."""
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        ready = ["docker", "exec", name, "pg_isready", "--quiet", "--host=127.0.0.1"]
+        if subprocess.run(ready, capture_output=True, check=False).returncode == 0:
+            return
+        if _docker("inspect", "--format={{.State.Running}}", name) != "true":
+            break
+        time.sleep(_PAUSE)
+    said = subprocess.run(["docker", "logs", "--tail=20", name], capture_output=True, text=True, check=False)
+    lines = [line.strip() for line in (said.stdout + said.stderr).splitlines() if line.strip()]
+    raise RunbookError(
+        "The scratch server for the drill, a container of production's image, did not come up: "
+        f"{' / '.join(lines[-_LINES_SHOWN:]) or 'it did not say why'}.",
+        code="scratch-server",
+    )
+
+
+def _docker(*arguments: str) -> str:
+    try:
+        done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise RunbookError(
+            "There is no docker command on this host, which a drill needs: it restores into a container of the server's "
+            "own image. Install the engine's client there (docker-cli or docker-ce-cli).",
+            code="client-missing",
+        ) from None
+    if done.returncode:
+        raise RunbookError(
+            f"The scratch server for the drill could not be handled: docker {arguments[0]}: {done.stderr.strip()}",
+            code="scratch-server",
+        )
+    return done.stdout.strip()

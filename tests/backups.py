@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module ``database_backup`` without Ansible around it, in this process or in one that can be killed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import engine
+from ansible.module_utils.runbook import backup, backup_set
+from ansible.module_utils.runbook.backup_set import BackupSet
+from ansible.module_utils.runbook.errors import RunbookError
+from project import ROOT
+
+_MODULE = """
+import json, os, sys
+import ansible.module_utils
+ansible.module_utils.__path__.append(sys.argv[1] + "/module_utils")
+from ansible.module_utils.runbook import backup
+from ansible.module_utils.runbook.connection import Login
+from ansible.module_utils.runbook.errors import RunbookError
+os.umask(0o077)
+params = json.load(sys.stdin)
+print("ready", flush=True)
+import faulthandler; faulthandler.dump_traceback_later(8, file=sys.stderr)
+try:
+    print(json.dumps(backup.take(Login.from_params(params), params, False)))
+except RunbookError as error:
+    sys.exit(error.message)
+"""
+
+
+def options(folder: Path, **given: Any) -> dict[str, Any]:
+    """Every option of ``database_backup``, defaults filled in; impatient where users are patient."""
+    defaults = {name: argument.get("default") for name, argument in backup.BACKUP_ARGUMENTS.items()}
+    return {**defaults, "directory": str(folder), "run_lock_wait": "1s", "lock_wait": "1s", **given}
+
+
+def take(database: Any, folder: Path, check_mode: bool = False, **given: Any) -> dict[str, Any]:
+    """Have a set of a database of the ``database`` fixture in a folder; returns the module's result."""
+    return backup.take(engine.login(database), options(folder, **given), check_mode)
+
+
+def refused(database: Any, folder: Path, **given: Any) -> RunbookError:
+    """The error of a backup that has to fail."""
+    try:
+        made = take(database, folder, **given)
+    except RunbookError as error:
+        return error
+    raise AssertionError(f"It should have failed, but there is {made}")
+
+
+def start(database: Any, folder: Path, **given: Any) -> subprocess.Popen[str]:
+    """Start a backup in a process of its own, which has its options and is about to begin when this returns."""
+    login = {
+        "login_host": database.host,
+        "login_port": database.port,
+        "login_user": database.user,
+        "login_db": database.database,
+        "login_password": database.password,
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-c", _MODULE, str(ROOT)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    with process.stdin as stdin:
+        json.dump({**options(folder, **given), **login}, stdin)
+    process.stdin = None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def sealed(database: Any, folder: Path) -> list[BackupSet]:
+    """The sets of a database that count, each of them whole."""
+    found = backup_set.sealed_sets(backup_set.database_folder(folder, database.database))
+    for one in found:
+        backup_set.check_checksums(one.path)
+        one.manifest()
+    return found
+
+
+def names(database: Any, folder: Path) -> list[str]:
+    """The names of the sets that count, oldest first."""
+    return [str(one.name) for one in sealed(database, folder)]
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What is there of sets that do not count."""
+    return list(folder.glob(f"*/*{backup_set.PARTIAL}"))
