@@ -45,8 +45,9 @@ options:
   backup:
     description:
       - V(latest) is the newest verified set, or the newest sealed one when none is verified.
-      - Otherwise a set's name, a time in UTC (the newest set of that time or before), or the path of a set or of a plain
-        file of SQL on the host that runs the module.
+      - V(newest) is the newest sealed set, verified or not.
+      - Otherwise a set's name, a time in UTC (the newest set of that time or before), or the path of a set or of a
+        plain file of SQL on the host that runs the module.
     type: str
     default: latest
   backup_database:
@@ -74,7 +75,9 @@ options:
     default: exact
     choices: [exact, server]
   slots:
-    description: What to do when logical replication slots belong to the live database; V(leave) accepts that they stay with it.
+    description:
+      - What to do when logical replication slots belong to the live database.
+      - V(leave) accepts that they stay with it.
     type: str
     default: refuse
     choices: [refuse, leave]

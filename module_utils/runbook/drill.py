@@ -180,7 +180,8 @@ def _proven(login: Login, chosen: Source, evidence: Evidence) -> dict[str, Any]:
         "recovery_seconds": found["recovery_seconds"],
         "loss_seconds": found["loss_seconds"],
         "msg": f"{login.database}: set {chosen.name} is verified: {evidence.tables} tables, {evidence.rows} rows. "
-        f"A restore takes {found['recovery_seconds']:.1f} s (RTO) and would lose the last {_span(found['loss_seconds'])} (RPO).",
+        f"A restore takes {found['recovery_seconds']:.1f} s (RTO) and would lose the last "
+        f"{_span(found['loss_seconds'])} (RPO).",
     }
 
 

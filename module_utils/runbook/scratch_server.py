@@ -29,7 +29,7 @@ _PAUSE = 0.2
 _LINES_SHOWN = 3
 
 # Nothing in it has to outlive the drill.
-_QUICK = ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_wal_size=4GB"]
+_QUICK = ["fsync=off", "full_page_writes=off", "max_wal_size=4GB"]
 
 
 @contextlib.contextmanager
@@ -73,14 +73,8 @@ def _run(name: str, client: Sidecar, sockets: Path, preload: Sequence[str]) -> l
     command = ["run", "--detach", "--pull=never", "--network=none", f"--name={name}"]
     command += [f"--label={LABEL}={client.container}", "--env=POSTGRES_HOST_AUTH_METHOD=trust"]
     command += [f"--mount=type=bind,source={sockets},target=/var/run/postgresql", client.image, "postgres"]
-    return [
-        *command,
-        "-c",
-        "listen_addresses=127.0.0.1",
-        "-c",
-        f"shared_preload_libraries={','.join(preload)}",
-        *_QUICK,
-    ]
+    settings = ["listen_addresses=127.0.0.1", f"shared_preload_libraries={','.join(preload)}", *_QUICK]
+    return [*command, *(word for setting in settings for word in ("-c", setting))]
 
 
 def _wait(name: str) -> None:
@@ -107,8 +101,8 @@ def _docker(*arguments: str) -> str:
         done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
     except FileNotFoundError:
         raise RunbookError(
-            "There is no docker command on this host, which a drill needs: it restores into a container of the server's "
-            "own image. Install the engine's client there (docker-cli or docker-ce-cli).",
+            "There is no docker command on this host, which a drill needs: it restores into a container of the "
+            "server's own image. Install the engine's client there (docker-cli or docker-ce-cli).",
             code="client-missing",
         ) from None
     if done.returncode:
