@@ -123,6 +123,10 @@ options:
     description: Report the query text of sessions that were in the way. It may hold personal data.
     type: bool
     default: false
+  restore_command:
+    description: Command that restores the backup set taken before this run; a failure names it.
+    type: str
+    default: ""
 """
 
 EXAMPLES = r"""
@@ -182,6 +186,10 @@ wal_lsn:
   type: str
   returned: when the plan was carried out
   sample: 0/16B3748
+has_changes:
+  description: Whether there is anything to do; also said in check mode.
+  type: bool
+  returned: when the plan could be made
 pending:
   description: Names of the files that are to be applied.
   type: list

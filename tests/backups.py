@@ -25,7 +25,6 @@ from ansible.module_utils.runbook.errors import RunbookError
 os.umask(0o077)
 params = json.load(sys.stdin)
 print("ready", flush=True)
-import faulthandler; faulthandler.dump_traceback_later(8, file=sys.stderr)
 try:
     print(json.dumps(backup.take(Login.from_params(params), params, False)))
 except RunbookError as error:

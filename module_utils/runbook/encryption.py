@@ -11,17 +11,21 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from ansible.module_utils.runbook.errors import RunbookError
 
 # What age takes as a recipient: its own public keys, and those of SSH (age(1), "RECIPIENTS AND IDENTITIES").
 _RECIPIENT = re.compile(r"age1[0-9a-z]+|ssh-(?:ed25519|rsa) [A-Za-z0-9+/=]+(?: [^\n]*)?")
+_ADVERTISED = "https://filippo.io/age/report"
+_SECRET = re.compile(r"AGE-SECRET-KEY|PRIVATE KEY", re.IGNORECASE)
 _PROBE_BYTES = 1
+_CHUNK = 1024 * 1024
 
 
 def check_recipients(recipients: Sequence[str]) -> None:
@@ -33,11 +37,12 @@ def check_recipients(recipients: Sequence[str]) -> None:
     _require_age()
     for recipient in recipients:
         if _RECIPIENT.fullmatch(recipient) is None:
+            shown = "A secret key" if _SECRET.search(recipient) else f'"{recipient}"'
             raise _refused(
-                f'"{recipient}" in backup_encrypt_to is no public key that age knows. Give one that starts with age1 '
-                "(age-keygen prints it) or an SSH public key; never the secret key."
+                f"{shown} in backup_encrypt_to is no public key that age knows. Give one that starts with age1 "
+                "(age-keygen prints it) or an SSH public key; the secret key does not belong here"
             )
-    done = subprocess.run(_encrypt(recipients), input=b"", capture_output=True, check=False)
+    done = subprocess.run(_encrypt(recipients), input=b"", capture_output=True, start_new_session=True, check=False)
     if done.returncode:
         raise _refused(f"age does not take what is in backup_encrypt_to: {_said(done.stderr)}")
 
@@ -46,26 +51,26 @@ def check_recipients(recipients: Sequence[str]) -> None:
 def encrypting(target: Path, recipients: Sequence[str]) -> Iterator[IO[bytes]]:
     """A file to write plain text to, which arrives encrypted in ``target``.
 
-    When the writer fails, so does this: age is ended, not closed, and never gets to sign off what is not whole.
+    When the writer fails, so does this: age is ended, not closed, and never gets to sign off what is not whole. What
+    is in ``target`` then has to be removed by the caller.
 
     Raises:
         RunbookError: ``encryption`` when age failed.
     """
     with target.open("xb") as output, tempfile.TemporaryFile() as complaints:
-        process = subprocess.Popen(_encrypt(recipients), stdin=subprocess.PIPE, stdout=output, stderr=complaints)
-        if process.stdin is None:  # never: it is a pipe
-            raise AssertionError
-        try:
-            yield process.stdin
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.close()
-        if process.wait():
-            complaints.seek(0)
-            raise _refused(f"age could not write {target}: {_said(complaints.read())}")
+        process = subprocess.Popen(
+            _encrypt(recipients), stdin=subprocess.PIPE, stdout=output, stderr=complaints, start_new_session=True
+        )
+        with _ended(process, complaints, lambda said: _refused(f"age could not write {target}: {said}")):
+            plain = cast("IO[bytes]", process.stdin)
+            try:
+                yield plain
+            except BaseException:
+                process.kill()
+                raise
+            finally:
+                with contextlib.suppress(BrokenPipeError):
+                    plain.close()
 
 
 @contextlib.contextmanager
@@ -77,21 +82,47 @@ def decrypting(source: Path, identity: Path) -> Iterator[IO[bytes]]:
             trusted then.
     """
     with tempfile.TemporaryFile() as complaints:
-        process = subprocess.Popen(_decrypt(source, identity), stdout=subprocess.PIPE, stderr=complaints)
-        if process.stdout is None:  # never: it is a pipe
-            raise AssertionError
-        try:
-            yield process.stdout
-            process.stdout.read()  # the reader may have had enough; age says only at the end that all was genuine
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
-        finally:
-            process.stdout.close()
-        if process.wait():
-            complaints.seek(0)
-            raise _undecryptable(source, identity, _said(complaints.read()))
+        process = subprocess.Popen(
+            _decrypt(source, identity),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            start_new_session=True,
+        )
+        with _ended(process, complaints, lambda said: _undecryptable(source, identity, said)):
+            plain = cast("IO[bytes]", process.stdout)
+            try:
+                yield plain
+                while plain.read(_CHUNK):  # the reader may have had enough; age says at the end that all was genuine
+                    pass
+            except BaseException:
+                process.kill()
+                raise
+            finally:
+                plain.close()
+
+
+@contextlib.contextmanager
+def _ended(
+    process: subprocess.Popen[bytes], complaints: IO[bytes], failed: Callable[[str], RunbookError]
+) -> Iterator[None]:
+    """See age end. If it failed by itself, that is the reason for whatever else failed at the other end of its pipe.
+
+    The age of both directions has a session of its own: it cannot ask a terminal for a key's passphrase, which nobody
+    would answer, and Ctrl-C leaves it to us.
+    """
+    cause: BaseException | None = None
+    try:
+        yield
+    except (RunbookError, OSError) as error:
+        cause = error
+    finally:
+        status = process.wait()
+    if status not in (0, -signal.SIGKILL) or (status and cause is None):
+        complaints.seek(0)
+        raise failed(_said(complaints.read())) from cause
+    if cause is not None:
+        raise cause
 
 
 def check_identity(source: Path, identity: str) -> Path:
@@ -117,16 +148,19 @@ def check_identity(source: Path, identity: str) -> Path:
         raise _undecryptable(source, path, f"the key cannot be read: {error.strerror}") from error
     if mode & 0o077:
         raise _undecryptable(source, path, f"others can read the key; run chmod 0600 {path}")
-    process = subprocess.Popen(_decrypt(source, path), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        _decrypt(source, path),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
     with process:
-        if process.stdout is None or process.stderr is None:  # never: they are pipes
-            raise AssertionError
-        first = process.stdout.read(_PROBE_BYTES)
-        if first:
+        if cast("IO[bytes]", process.stdout).read(_PROBE_BYTES):
             process.kill()
             return path
-        said = _said(process.stderr.read())
-    raise _undecryptable(source, path, said or "there is nothing in it")
+        said = _said(cast("IO[bytes]", process.stderr).read())
+    raise _undecryptable(source, path, said)
 
 
 def _encrypt(recipients: Sequence[str]) -> list[str]:
@@ -140,15 +174,15 @@ def _decrypt(source: Path, identity: Path) -> list[str]:
 def _require_age() -> None:
     if shutil.which("age", path=os.environ.get("PATH", os.defpath)) is None:
         raise _refused(
-            "There is no program age on this host. Install the package age there, or run ansible-playbook prepare.yml"
+            "There is no program age on this host, which encrypted backups need: run ansible-playbook prepare.yml, or "
+            "install the package age there"
         )
 
 
 def _said(complaints: bytes) -> str:
     lines = [line.strip() for line in complaints.decode("utf-8", "replace").splitlines() if line.strip()]
-    return (
-        " / ".join(line.removeprefix("age: ") for line in lines if "report unexpected" not in line) or "no reason given"
-    )
+    wanted = [line.removeprefix("age: ").removeprefix("error: ") for line in lines if _ADVERTISED not in line]
+    return " / ".join(wanted) or "it did not say why"
 
 
 def _refused(reason: str) -> RunbookError:

@@ -76,6 +76,7 @@ def predicted(plan: Plan) -> dict[str, Any]:
         "baselined": [_shown(migration) for migration in plan.baseline],
         "repaired": [_shown(migration) for migration in plan.repair],
         "to_roll_back": [migration.name for migration in plan.roll_back],
+        "has_changes": bool(plan.changes),
         "msg": f"Version {_number(plan.previous_version)}: {plan.summary}.",
     }
 

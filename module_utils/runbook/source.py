@@ -59,7 +59,7 @@ def choose(store: Store, wanted: str) -> Source | SetName:
     Parameters:
         store: the sets of the database.
         wanted: ``latest`` (the newest verified set, else the newest sealed one), ``newest`` (the newest sealed
-            one), a name, a time in UTC (the newest set of that time or before), or the path of a set or of a file of SQL.
+            one), a name, a time in UTC (the newest set of that time or before), or the path of a set or a file of SQL.
 
     Returns:
         the source, or the name of a set that is only off-site.

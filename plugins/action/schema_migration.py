@@ -49,6 +49,8 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
             self._migrate(params, task_vars or {}, result)
         except RunbookError as error:
             result.update(error.details, failed=True, msg=error.message, code=error.code)
+        if result.get("failed") and params["restore_command"]:
+            result["msg"] += f" What the database was before this run is in a backup set: {params['restore_command']}"
         return result
 
     def _migrate(self, params: dict[str, Any], task_vars: dict[str, Any], result: dict[str, Any]) -> None:

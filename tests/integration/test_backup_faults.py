@@ -54,11 +54,11 @@ def locked(database: Any, table: str = "a") -> Iterator[psycopg.Connection[tuple
 
 
 def waiting(database: Any) -> list[int]:
-    """The pids of a backup's sessions that wait for a lock."""
+    """The pids of pg_dump's sessions that wait for a lock."""
     rows = ask(
         database,
         "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "
-        "AND application_name LIKE 'schema-runbook backup%'",
+        "AND application_name LIKE 'schema-runbook backup%' AND query LIKE 'LOCK TABLE%'",
     )
     return [pid for (pid,) in rows]
 
