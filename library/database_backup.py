@@ -114,7 +114,7 @@ set:
   type: str
   returned: success, not in check mode
   sample: 20261122T143000Z_v4
-path:
+folder:
   description: Its folder.
   type: str
   returned: success, not in check mode

@@ -69,7 +69,7 @@ options:
     elements: str
     default: []
   variables:
-    description: Environment variables of the runs. Everybody on the machine can read them.
+    description: Environment variables of the runs; empty ones are left out. Everybody on the machine can read them.
     type: dict
     default: {}
   account:

@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -70,7 +70,7 @@ _MORE_THAN_LAST = 1.2
 # Between two looks at the server's clock, in seconds.
 _PAUSE = 0.2
 
-_NO_SPACE = "No space left on device"
+_NO_SPACE = "no space left on device"
 _LOCKED = ("lock timeout", "LOCK TABLE")
 _NOTHING_NEW = "There is no new set; those that were there are as they were."
 
@@ -143,12 +143,10 @@ def _make(
             session.close()  # the snapshot holds back VACUUM, and is not needed any more
             with clock.phase("seal"):
                 _describe(folder, manifest, clock)
-            if store.offsite is not None:
-                with clock.phase("offsite"):
-                    store.offsite.upload(folder, store.folder.name, dump.name)
-            lock.assure()  # without the lock somebody else may have taken the folder for a dead run's
-            folder.rename(store.folder / str(dump.name))
-            space.sync_entry(store.folder)
+            with _copied(store, folder, dump.name, clock):
+                lock.assure()  # without the lock somebody else may have taken the folder for a dead run's
+                folder.rename(store.folder / str(dump.name))
+                space.sync_entry(store.folder)
     return BackupSet(store.folder / str(dump.name), dump.name)
 
 
@@ -177,6 +175,16 @@ def _describe(folder: Path, manifest: Manifest, clock: Stopwatch) -> None:
     backup_set.write_checksums(folder)
     (folder / backup_set.CHECKSUMS).chmod(0o600)
     space.sync(folder)
+
+
+@contextmanager
+def _copied(store: Store, folder: Path, name: SetName, clock: Stopwatch) -> Iterator[None]:
+    """The off-site copy, if there is to be one."""
+    with ExitStack() as copy:
+        if store.offsite is not None:
+            with clock.phase("offsite"):
+                copy.enter_context(store.offsite.copied(folder, store.folder.name, name))
+        yield
 
 
 @contextmanager
@@ -292,7 +300,7 @@ def _given_up(login: Login, params: Mapping[str, Any], store: Store | None = Non
 
 def _explained(error: RunbookError, login: Login, params: Mapping[str, Any]) -> RunbookError:
     code, more = error.code, ""
-    if _NO_SPACE in error.message:
+    if _NO_SPACE in error.message.lower():
         code, more = "disk-full", " Make room on that disk, or name another place in backup_directory."
     elif any(sign in error.message for sign in _LOCKED):
         code, more = "lock-timeout", _in_the_way(login, params)
@@ -353,7 +361,7 @@ def _remove(store: Store, policy: retention.Policy, made: BackupSet, params: Map
             f"{str(error).rstrip('.')}. The next run tries again.",
             code="retention",
             set=str(made.name),
-            path=str(made.path),
+            folder=str(made.path),
         ) from error
     return [str(name) for name in going]
 
@@ -365,7 +373,7 @@ def _described(made: BackupSet, login: Login, now: datetime) -> dict[str, Any]:
     return {
         "database": login.database,
         "set": str(made.name),
-        "path": str(made.path),
+        "folder": str(made.path),
         "state": made.state,
         "schema_version": made.name.schema_version,
         "taken_at": f"{made.name.taken_at:%Y-%m-%dT%H:%M:%SZ}",

@@ -218,5 +218,5 @@ def _damaged(path: Path, reason: str) -> RunbookError:
         f"The backup set {path} {reason}. It cannot be restored from safely: use another set, and find out what "
         "happened to the disk or to whoever changes files there.",
         code="set-damaged",
-        path=str(path),
+        folder=str(path),
     )

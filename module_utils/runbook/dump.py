@@ -96,11 +96,8 @@ class Dump:
         self.clock = clock
         session.query("SET TimeZone = 'UTC'")
         session.query("SET row_security = off")
-        session.query("SET statement_timeout = 0")
         session.query("SET idle_in_transaction_session_timeout = 0")
-        session.query(f"SET lock_timeout = '{round(options.lock_wait * 1000)}ms'")
-        if session.server_version >= 170000:
-            session.query("SET transaction_timeout = 0")
+        session.run(session.limits("SET", options.lock_wait, statement=0))
         session.query(_SNAPSHOT)
         self._snapshot, self.taken_at = session.query(f"SELECT {', '.join(_IMPORTED)}")[0]
         self.schema_version = facts.schema_version(session, options.ledger_schema)
@@ -154,7 +151,7 @@ class Dump:
                     compression = self._compressed(folder)
             except BaseException:
                 if not counting.done():
-                    self.session.cancel()
+                    self.session.hang_up()
                 raise
             return compression, counting.result()
 

@@ -118,7 +118,8 @@ def _ended(
         cause = error
     finally:
         status = process.wait()
-    if status not in (0, -signal.SIGKILL) or (status and cause is None):
+    ended_by_us = cause is not None and status == -signal.SIGKILL
+    if status and not ended_by_us:
         complaints.seek(0)
         raise failed(_said(complaints.read())) from cause
     if cause is not None:
@@ -173,9 +174,10 @@ def _decrypt(source: Path, identity: Path) -> list[str]:
 
 def _require_age() -> None:
     if shutil.which("age", path=os.environ.get("PATH", os.defpath)) is None:
-        raise _refused(
+        raise RunbookError(
             "There is no program age on this host, which encrypted backups need: run ansible-playbook prepare.yml, or "
-            "install the package age there"
+            "install the package age there. Nothing is written without encryption in its place.",
+            code="encryption",
         )
 
 

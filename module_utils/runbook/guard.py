@@ -50,7 +50,7 @@ DISCOVERING_RUNTIMES = ("docker",)
 
 _ENVIRONMENT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _SECRET_NAME = re.compile(r"passw|passphrase|secret|token|credential", re.IGNORECASE)
-_DURATION_NAMES = ("_timeout", "_timeout_max", "_budget", "_wait", "_lag")
+_DURATION_NAMES = ("_timeout", "_timeout_max", "_budget", "_wait", "_lag", "_age", "_keep")
 _TRUE = ("true", "yes", "on", "y", "t", "1")
 _HOSTS_SHOWN = 5
 
@@ -287,7 +287,7 @@ def _value_problems(option: Option, host: Host) -> Iterator[str]:
     if name.endswith(_DURATION_NAMES) and any(not is_duration(str(item)) for item in _items(value)):
         yield (
             f"Variable {name} is {_shown(name, value, host, option)}, which is no duration. "
-            "Write a whole number and a unit: 500ms, 5s, 10min, 4h, or 0 for none."
+            "Write a whole number and a unit: 500ms, 5s, 10min, 4h, 7d, or 0 for none."
         )
     for item in _items(value) if option.choices else ():
         if str(item) not in map(str, option.choices):

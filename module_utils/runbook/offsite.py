@@ -8,10 +8,12 @@ needs no renaming of folders, which object stores do not have.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +25,23 @@ from ansible.module_utils.runbook.errors import RunbookError
 _REMOTE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@ -]*:[^\n]*|/[^\n]*")
 
 # A copy takes as long as it takes; a server that says nothing any more does not.
-_PATIENCE = ["--contimeout=15s", "--timeout=2m", "--retries=2", "--low-level-retries=3"]
+_PATIENCE = ["--contimeout=15s", "--timeout=2m", "--retries=2", "--low-level-retries=3", "--ask-password=false"]
 
 _DIRECTORY_NOT_FOUND = 3
 """Exit status of rclone (its documentation, "List of exit codes")."""
 
-_LINES_SHOWN = 3
+_LINES_SHOWN = 2
+_TIMESTAMP = re.compile(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d (?:ERROR : |Failed to )?")
+
+# What rclone 1.60 says, and what to do about it; the first that fits.
+_ADVICE = {
+    "didn't find section in config": "No remote of that name is in rclone's configuration, {config}.",
+    "knownhosts:": "The server's host key is not the one that is known, or none is: see known_hosts_file in {config}.",
+    "unable to authenticate": "The server does not accept the key or password in {config}.",
+    "permission denied": "The account there has no right to do that, or the one here cannot read {config}.",
+    "no space left|disk space|quota": "Make room there, or have fewer sets kept with backup_keep_*.",
+}
+_UNREACHABLE = "See that the place can be reached from this host."
 
 
 @dataclass(frozen=True)
@@ -81,19 +94,26 @@ class Offsite:
         names = (SetName.parse(line.split("/")[0]) for line in done.stdout.decode("utf-8", "replace").splitlines())
         return sorted(name for name in names if name is not None)
 
-    def upload(self, folder: Path, database: str, name: SetName) -> None:
-        """Copy a set there, read it back, and only then have it count.
+    @contextlib.contextmanager
+    def copied(self, folder: Path, database: str, name: SetName) -> Iterator[None]:
+        """A copy of a set there, read back before it counts. It goes again when what follows here fails.
 
         Raises:
             RunbookError: ``offsite`` when it could not be copied, or came back different.
         """
-        place = self._path(database, str(name))
-        exclude = [f"--exclude=/{MANIFEST}"]
-        self._do("copying to", place, "copy", *exclude, str(folder), place)
-        self._do("reading back", place, "check", "--download", *exclude, str(folder), place)
-        manifest = self._path(database, str(name), MANIFEST)
-        self._do("copying to", manifest, "copyto", str(folder / MANIFEST), manifest)
-        self._do("reading back", manifest, "check", "--download", f"--include=/{MANIFEST}", str(folder), place)
+        try:
+            self._upload(folder, self._path(database, str(name)))
+            yield
+        except BaseException:
+            with contextlib.suppress(RunbookError):  # the reason is worth more; without manifest it does not count
+                self.remove(database, name)
+            raise
+
+    def _upload(self, folder: Path, place: str) -> None:
+        """The manifest last: until then this is no set."""
+        for choice in (f"--exclude=/{MANIFEST}", f"--include=/{MANIFEST}"):
+            self._do("copying to", place, "copy", choice, str(folder), place)
+            self._do("reading back", place, "check", "--download", "--one-way", choice, str(folder), place)
 
     def fetch(self, database: str, name: SetName, target: Path) -> None:
         """Copy a set from there into a folder, whose content the caller checks."""
@@ -107,11 +127,11 @@ class Offsite:
 
     def remove(self, database: str, name: SetName) -> None:
         """Remove a set, its manifest first. One that is not there is removed already."""
-        manifest, place = self._path(database, str(name), MANIFEST), self._path(database, str(name))
-        for command, path in (("deletefile", manifest), ("purge", place)):
-            done = self._run(command, path)
-            if done.returncode not in (_DIRECTORY_NOT_FOUND, 4):  # 4: file not found
-                self._check(done, f"removing {path}")
+        place = self._path(database, str(name))
+        for command in (["delete", f"--include=/{MANIFEST}"], ["purge"]):
+            done = self._run(*command, place)
+            if done.returncode != _DIRECTORY_NOT_FOUND:
+                self._check(done, f"removing {place}")
 
     def _path(self, *parts: str) -> str:
         separator = "" if self.remote.endswith((":", "/")) else "/"
@@ -134,10 +154,14 @@ class Offsite:
     def _check(self, done: subprocess.CompletedProcess[bytes], what: str) -> None:
         if done.returncode == 0:
             return
-        lines = [line.strip() for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
-        said = " / ".join(lines[-_LINES_SHOWN:]) or "it did not say why"
+        complaints = done.stderr.decode("utf-8", "replace").splitlines()
+        lines = list(dict.fromkeys(_TIMESTAMP.sub("", line.strip()) for line in complaints if line.strip()))
+        said = " / ".join(lines[-_LINES_SHOWN:]) or "nothing"
+        config = self.config or "the one of the account that modules run as"
+        fitting = (advice for signs, advice in _ADVICE.items() if re.search(signs, said, re.IGNORECASE))
+        advice = next(fitting, _UNREACHABLE).format(config=config)
         raise RunbookError(
-            f"The off-site copy failed at {what}: rclone says {said}. See that the place can be reached from this "
-            "host; to go on without an off-site copy for once, add -e backup_offsite= to the command.",
+            f"The off-site copy failed at {what}. rclone says: {said}. {advice} To go on without an off-site copy for "
+            "once, add -e backup_offsite= to the command.",
             code="offsite",
         )

@@ -185,6 +185,86 @@ class Replay:
 
 
 @dataclass
+class Backup:
+    """The backup set that a run has taken or relies on."""
+
+    set: str | None = None
+    state: str | None = None
+    schema_version: int | None = None
+    taken_at: str | None = None
+    age_seconds: int | None = None
+    bytes: int | None = None
+    rows: int | None = None
+    encrypted: bool | None = None
+    offsite: str | None = None
+    removed: list[str] = field(default_factory=list)
+
+    @classmethod
+    def from_result(cls, source: Mapping[str, Any], clean: Clean) -> Backup:
+        """Copy the known fields of a result of ``database_backup``."""
+        return cls(
+            set=_text(source.get("set"), clean),
+            state=_text(source.get("state"), clean),
+            schema_version=_integer(source.get("schema_version")),
+            taken_at=_text(source.get("taken_at"), clean),
+            age_seconds=_integer(source.get("age_seconds")),
+            bytes=_integer(source.get("bytes")),
+            rows=_integer(source.get("rows")),
+            encrypted=_boolean(source.get("encrypted")),
+            offsite=_text(source.get("offsite"), clean),
+            removed=_texts(source.get("removed"), clean),
+        )
+
+
+@dataclass
+class Restore:
+    """What became of a restore; each step adds what it knows."""
+
+    set: str | None = None
+    phase: str | None = None
+    side: str | None = None
+    kept: str | None = None
+    downtime_ms: int | None = None
+    sessions_ended: int | None = None
+    seconds: float = 0
+    dropped: list[str] = field(default_factory=list)
+
+    def take(self, source: Mapping[str, Any], clean: Clean) -> None:
+        """Merge a result of ``database_restore``."""
+        for name in ("set", "phase", "side", "kept"):
+            setattr(self, name, _text(source.get(name), clean) or getattr(self, name))
+        for name in ("downtime_ms", "sessions_ended"):
+            found = _integer(source.get(name))
+            setattr(self, name, getattr(self, name) if found is None else found)
+        self.seconds = round(self.seconds + (_number(source.get("seconds")) or 0), 3)
+        self.dropped += _texts(source.get("dropped"), clean)
+
+
+@dataclass
+class Drill:
+    """The proof of a backup set."""
+
+    set: str | None = None
+    recovery_seconds: float | None = None
+    loss_seconds: int | None = None
+    tables: int | None = None
+    rows: int | None = None
+
+    @classmethod
+    def from_result(cls, source: Mapping[str, Any], clean: Clean) -> Drill:
+        """Copy the known fields of a result of ``database_drill``."""
+        evidence = source.get("evidence")
+        evidence = evidence if isinstance(evidence, Mapping) else {}
+        return cls(
+            set=_text(source.get("set"), clean),
+            recovery_seconds=_number(source.get("recovery_seconds")),
+            loss_seconds=_integer(source.get("loss_seconds")),
+            tables=_integer(evidence.get("tables")),
+            rows=_integer(evidence.get("rows")),
+        )
+
+
+@dataclass
 class HostEntry:
     """What the run did to one database of an inventory host."""
 
@@ -202,12 +282,38 @@ class HostEntry:
     repaired: list[dict[str, Any]] = field(default_factory=list)
     pending: list[dict[str, Any]] = field(default_factory=list)
     replay: Replay | None = None
+    backup: Backup | None = None
+    restore: Restore | None = None
+    drill: Drill | None = None
     error: HostError | None = None
 
     def take_replay(self, result: Mapping[str, Any], clean: Clean) -> None:
         """Merge a result of ``standby_replay``; one that did not answer says nothing but why."""
         if "lag_bytes" in result:
             self.replay = Replay.from_result(result)
+        self.message = _text(result.get("msg"), clean) or self.message
+
+    def take_backup(self, result: Mapping[str, Any], clean: Clean) -> None:
+        """Merge a result of ``database_backup``; what failed has no set."""
+        self._take_common(result, clean)
+        if "set" in result:
+            self.backup = Backup.from_result(result, clean)
+
+    def take_restore(self, result: Mapping[str, Any], clean: Clean) -> None:
+        """Merge a result of one step of ``database_restore``."""
+        self._take_common(result, clean)
+        self.changed = self.changed or result.get("changed") is True
+        self.restore = self.restore or Restore()
+        self.restore.take(result, clean)
+
+    def take_drill(self, result: Mapping[str, Any], clean: Clean) -> None:
+        """Merge a result of ``database_drill``; what failed has proven nothing."""
+        self._take_common(result, clean)
+        if "evidence" in result:
+            self.drill = Drill.from_result(result, clean)
+
+    def _take_common(self, result: Mapping[str, Any], clean: Clean) -> None:
+        self.database = _text(result.get("database"), clean) or self.database
         self.message = _text(result.get("msg"), clean) or self.message
 
     def take(self, result: Mapping[str, Any], clean: Clean) -> None:
@@ -544,6 +650,10 @@ def _version(value: object, clean: Clean, default: int | str | None = None) -> i
 
 def _text(value: object, clean: Clean) -> str | None:
     return clean(value) if isinstance(value, str) else None
+
+
+def _texts(value: object, clean: Clean) -> list[str]:
+    return [clean(one) for one in value if isinstance(one, str)] if isinstance(value, list) else []
 
 
 def _boolean(value: object) -> bool | None:

@@ -83,7 +83,7 @@ class Schedule:
         limit: what ansible-playbook is limited to.
         inventories: inventories, where they are not the project's own.
         arguments: further arguments of ansible-playbook.
-        variables: environment variables.
+        variables: environment variables; empty ones are left out.
         account: the account that runs it.
         project: the project's folder.
         python: the interpreter with ansible-core.
@@ -111,7 +111,17 @@ class Schedule:
         at = {operation: params[f"{operation}_at"].strip() for operation in OPERATIONS}
         wanted = {operation: text for operation, text in at.items() if text and params["state"] == PRESENT}
         variables = {str(name): str(value) for name, value in params["variables"].items()}
-        names = ("environment", "time_zone", "spread", "limit", "inventories", "arguments", "account", "project", "python")
+        names = (
+            "environment",
+            "time_zone",
+            "spread",
+            "limit",
+            "inventories",
+            "arguments",
+            "account",
+            "project",
+            "python",
+        )
         made = cls(at=wanted, variables=variables, **{name: params[name] for name in names})
         _refuse_lines(made)
         return made
@@ -120,11 +130,21 @@ class Schedule:
         """The command line of an operation."""
         playbook = str(Path(self.project) / f"{operation}.yml")
         inventories = [f"--inventory={inventory}" for inventory in self.inventories]
-        return [self.python, "-m", "ansible", "playbook", playbook, f"--limit={self.limit}", *inventories, *self.arguments]
+        return [
+            self.python,
+            "-m",
+            "ansible",
+            "playbook",
+            playbook,
+            f"--limit={self.limit}",
+            *inventories,
+            *self.arguments,
+        ]
 
     def environment_variables(self) -> dict[str, str]:
         """What the command finds in its environment. Ansible insists on UTF-8."""
-        return {"ANSIBLE_CONFIG": str(Path(self.project) / "ansible.cfg"), "LANG": "C.UTF-8", **self.variables}
+        given = {name: value for name, value in self.variables.items() if value}
+        return {"ANSIBLE_CONFIG": str(Path(self.project) / "ansible.cfg"), "LANG": "C.UTF-8", **given}
 
 
 @dataclass(frozen=True)
@@ -193,7 +213,9 @@ def look(environment: str, machine: Machine) -> list[dict[str, Any]]:
 
 
 def _times(schedule: Schedule, at: str, machine: Machine) -> Times:
-    upcoming = _times_of_systemd(at, schedule.time_zone) if machine.has_systemd else _times_of_cron(at, schedule, machine)
+    upcoming = (
+        _times_of_systemd(at, schedule.time_zone) if machine.has_systemd else _times_of_cron(at, schedule, machine)
+    )
     if len(upcoming) < 2:
         raise _no_calendar(at, "it never comes again")
     pause = max(later - earlier for earlier, later in zip(upcoming, upcoming[1:]))

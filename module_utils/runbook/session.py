@@ -8,7 +8,10 @@ thrown away as they arrive, so that memory does not depend on what a statement r
 
 from __future__ import annotations
 
+import contextlib
+import os
 import select
+import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -232,9 +235,13 @@ class Session:
             raise SqlError("", f"the connection broke: {broken}".strip()) from broken
         return True
 
-    def cancel(self) -> None:
-        """Have the server stop what another thread of ours asked it to do in this session."""
-        self._connection.cancel()
+    def hang_up(self) -> None:
+        """Break off what another thread of ours waits for in this session; the server notices by itself.
+
+        Asking the server to cancel it would need a server that answers, and may have to wait for that.
+        """
+        with socket.socket(fileno=os.dup(self._pgconn.socket)) as connection, contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """End the session; the server rolls back what is open."""

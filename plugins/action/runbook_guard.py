@@ -76,7 +76,9 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
         concerned = {key: value for key, value in concerned.items() if not _is_of_a_role(key, value)}
         origins = _origins(concerned)
         templar = self._templar.copy_with_new_env(available_variables={**vocabulary.defaults(), **raw})
-        must_know = {key: _resolved(concerned[key], templar) for key in (*guard.RESOLVED, *confirming) if key in concerned}
+        must_know = {
+            key: _resolved(concerned[key], templar) for key in (*guard.RESOLVED, *confirming) if key in concerned
+        }
         return guard.Host(
             name=name,
             groups=tuple(raw["group_names"]),

@@ -46,6 +46,7 @@ from ansible.template import Templar
 # Ansible ships configured module_utils to targets; on the controller a plugin has to say where they are.
 ansible.module_utils.__path__.extend(constants.DEFAULT_MODULE_UTILS_PATH)
 
+from ansible.module_utils.runbook import contacts
 from ansible.module_utils.runbook import record as run
 from ansible.module_utils.runbook.environment import environment_of
 from ansible.module_utils.runbook.project import project_directory, runs_directory
@@ -57,7 +58,18 @@ if TYPE_CHECKING:
     from ansible.playbook.play import Play
 
 OPERATION_VARIABLE = "guard_operation"
-MIGRATION, REPLAY = "schema_migration", "standby_replay"
+# What each of the modules that do something to a database says, and who takes it.
+TAKERS = {
+    "schema_migration": run.HostEntry.take,
+    "standby_replay": run.HostEntry.take_replay,
+    "database_backup": run.HostEntry.take_backup,
+    "database_restore": run.HostEntry.take_restore,
+    "database_drill": run.HostEntry.take_drill,
+}
+OF_HOST = "standby_replay"
+"""The module whose result is about the host, and not about one of its databases."""
+
+GUARD, CONTACTS = "guard", "db_contacts"
 SECRET_NAMES = ("password", "pass", "passphrase", "secret", "token")
 
 
@@ -128,6 +140,31 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
                     entry.error = None
         for file in self._files:
             self._finish(file, run.FAILED if lost else run.SUCCEEDED)
+        self._say_whom_to_call(lost)
+
+    def _say_whom_to_call(self, lost: set[str]) -> None:
+        """Print the contacts of hosts where something went wrong; a refusal of the guard is for whoever typed it."""
+        wrong = [host for host in lost & self._file_of.keys() if not self._was_refused(host)]
+        lines = contacts.lines(contact for host in sorted(wrong) for contact in self._contacts(host))
+        if lines:
+            self._display.display("\n".join(["Whom to call:", *(f"  {line}" for line in lines)]))
+
+    def _was_refused(self, host: str) -> bool:
+        # The guard speaks once, for all hosts.
+        errors = [entry.error for entry in self._file_of[host].record.hosts.values()]
+        return any(error is not None and error.code == GUARD for error in errors)
+
+    def _contacts(self, name: str) -> list[Any]:
+        if self._play is None:
+            return []
+        manager = self._play.get_variable_manager()
+        hosts = manager._inventory.get_hosts(name)
+        variables = manager.get_vars(play=self._play, host=hosts[0]) if hosts else {}
+        try:
+            found = Templar(loader=self._play.get_loader(), variables=variables).template(variables.get(CONTACTS, []))
+        except AnsibleError:  # what cannot be resolved is no contact
+            return []
+        return list(found) if isinstance(found, list) else []
 
     # --- what that means for the records ----------------------------------------------------------------------
 
@@ -163,15 +200,14 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
     def _take(self, result: CallbackTaskResult, failed: bool = False) -> None:
         """Update the host's entry; tasks that say nothing about the database and do not fail are not its business."""
         module = result.task.action.rpartition(".")[2]
-        if result.host.name not in self._file_of or not (module in (MIGRATION, REPLAY) or failed):
+        if result.host.name not in self._file_of or not (module in TAKERS or failed):
             return
         file = self._file_of[result.host.name]
         clean = self._cleaner(result)
-        entry = file.record.entry(result.host.name, result.result.get("database") if module == MIGRATION else None)
-        if module == MIGRATION:
-            entry.take(result.result, clean)
-        elif module == REPLAY:
-            entry.take_replay(result.result, clean)
+        database = result.result.get("database") if module in TAKERS and module != OF_HOST else None
+        entry = file.record.entry(result.host.name, database)
+        if module in TAKERS:
+            TAKERS[module](entry, result.result, clean)
         if failed:
             entry.error = run.HostError.from_result(result.task_name, result.result, clean)
         with self._only_warning(file.path):

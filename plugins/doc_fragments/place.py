@@ -10,7 +10,7 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   directory:
-    description: Folder of the backup sets on the host that runs the module; each database has a folder of its own in it.
+    description: Folder of the backup sets on the host that runs the module; each database has its own in it.
     type: path
     required: true
   offsite:

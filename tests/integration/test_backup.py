@@ -88,7 +88,7 @@ def test_a_set_describes_itself(database: Any, tmp_path: Path) -> None:
     )
     result = take(database, tmp_path)
     (made,) = sealed(database, tmp_path)
-    assert result["changed"] and (result["set"], result["path"]) == (str(made.name), str(made.path))
+    assert result["changed"] and (result["set"], result["folder"]) == (str(made.name), str(made.path))
     assert made.name.schema_version == result["schema_version"] == 7
     assert abs(datetime.now(UTC) - made.name.taken_at) < timedelta(seconds=60)
 
@@ -127,7 +127,7 @@ def test_rows_are_counted_in_the_snapshot_of_the_dump(database: Any, tmp_path: P
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        made = Path(take(database, tmp_path)["path"])
+        made = Path(take(database, tmp_path)["folder"])
     finally:
         stop.set()
         writer.join()
@@ -163,7 +163,7 @@ def test_any_name_is_backed_up_and_restored_by_hand(name: str, database: Any, tm
         )
         try:
             before = description(odd)
-            made = Path(take(odd, tmp_path)["path"])
+            made = Path(take(odd, tmp_path)["folder"])
             with odd.connect(dbname="postgres") as session:
                 session.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
             printed = by_hand(odd, made, commands_of(made))
@@ -197,7 +197,7 @@ def test_an_empty_database_without_a_ledger_has_a_set_too(database: Any, tmp_pat
 def test_compression_is_as_asked_for(database: Any, tmp_path: Path) -> None:
     do(database, "CREATE TABLE a AS SELECT n FROM generate_series(1, 100) AS n")
     for compression, suffix in (("none", ".dat"), ("gzip", ".dat.gz")):
-        made = Path(take(database, tmp_path / compression, compression=compression)["path"])
+        made = Path(take(database, tmp_path / compression, compression=compression)["folder"])
         assert [path.name for path in (made / "dump").glob("[0-9]*")][0].endswith(suffix)
 
 
@@ -211,7 +211,7 @@ def test_the_role_of_the_login_is_the_one_that_dumps(database: Any, tmp_path: Pa
     )
     do(database, f"GRANT SELECT ON a TO {role}")
     try:
-        made = Path(take(replace(database, user=role, password="x"), tmp_path)["path"])
+        made = Path(take(replace(database, user=role, password="x"), tmp_path)["folder"])
         assert "PASSWORD" not in (made / "globals.sql").read_text()  # which only a superuser can read
         assert not sealed(database, tmp_path)[0].manifest().roles_have_passwords
     finally:
@@ -280,7 +280,7 @@ def test_a_young_set_of_the_present_version_is_good_enough(database: Any, tmp_pa
     first = take(database, tmp_path, max_age="1h")
     assert first["changed"]
     again = take(database, tmp_path, max_age="1h")
-    assert not again["changed"] and again["set"] == first["set"] and again["path"] == first["path"]
+    assert not again["changed"] and again["set"] == first["set"] and again["folder"] == first["folder"]
     assert names(database, tmp_path) == [first["set"]]
 
 
@@ -293,7 +293,7 @@ def test_a_young_set_of_another_version_is_not(database: Any, tmp_path: Path) ->
 
 
 def test_an_old_set_is_not_and_neither_is_one_from_the_future(database: Any, tmp_path: Path) -> None:
-    made = Path(take(database, tmp_path)["path"])
+    made = Path(take(database, tmp_path)["folder"])
     for age in (timedelta(hours=2), -timedelta(hours=2)):
         moved = made.with_name(str(SetName((datetime.now(UTC) - age).replace(microsecond=0), 0)))
         made.rename(moved)
@@ -318,7 +318,7 @@ def test_check_mode_predicts_and_touches_nothing(database: Any, tmp_path: Path) 
     predicted = take(database, tmp_path, check_mode=True)
     assert predicted["changed"] and predicted["removed"] == [] and "would be taken" in predicted["msg"]
     assert list(tmp_path.iterdir()) == []
-    made = Path(take(database, tmp_path)["path"])
+    made = Path(take(database, tmp_path)["folder"])
     old = earlier(made, timedelta(days=3), timedelta(days=2), timedelta(days=1))
     before = sorted(tmp_path.rglob("*"))
     policy = {"keep_last": 2, "keep_daily": 0, "keep_weekly": 0, "keep_monthly": 0, "keep_min_age": "0"}
@@ -332,7 +332,7 @@ def test_check_mode_predicts_and_touches_nothing(database: Any, tmp_path: Path) 
 
 
 def test_old_sets_go_after_a_success_and_never_the_newest_verified_one(database: Any, tmp_path: Path) -> None:
-    made = Path(take(database, tmp_path)["path"])
+    made = Path(take(database, tmp_path)["folder"])
     old = earlier(made, *(timedelta(days=number) for number in range(1, 6)))
     (made.with_name(old[1]) / backup_set.EVIDENCE).write_text("{}")
     policy = {"keep_last": 2, "keep_daily": 0, "keep_weekly": 0, "keep_monthly": 0, "keep_min_age": "0"}
@@ -343,7 +343,7 @@ def test_old_sets_go_after_a_success_and_never_the_newest_verified_one(database:
 
 
 def test_failing_runs_remove_nothing_however_many(database: Any, tmp_path: Path) -> None:
-    made = Path(take(database, tmp_path)["path"])
+    made = Path(take(database, tmp_path)["folder"])
     old = earlier(made, *(timedelta(days=number) for number in range(1, 4)))
     policy = {"keep_last": 1, "keep_daily": 0, "keep_weekly": 0, "keep_monthly": 0, "keep_min_age": "0"}
     do(database, "CREATE TABLE a (n int)")
@@ -357,7 +357,7 @@ def test_failing_runs_remove_nothing_however_many(database: Any, tmp_path: Path)
 def test_a_set_that_cannot_be_removed_does_not_hide_the_new_one(
     database: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = Path(take(database, tmp_path)["path"])
+    made = Path(take(database, tmp_path)["folder"])
     (old,) = earlier(made, timedelta(days=9))
 
     def fail(path: Path) -> None:

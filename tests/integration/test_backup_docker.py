@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,18 @@ def sealed(folder: Path) -> list[backup_set.BackupSet]:
     for one in found:
         backup_set.check_checksums(one.path)
     return found
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Somebody who keeps a table from being read, as long as there is a server."""
+    session = connect(name)
+    session.execute("BEGIN")
+    session.execute("LOCK TABLE part")
+    try:
+        yield
+    finally:
+        session.close()
 
 
 def waiting(name: str) -> bool:
@@ -89,16 +101,14 @@ def test_what_the_sidecar_writes_belongs_to_whoever_asked_for_it(
     monkeypatch.setattr(os, "getegid", lambda: nobody)
     monkeypatch.setattr(Path, "mkdir", mkdir)
     params = options(tmp_path, client_container=server.container, client_image=server.image, client_port=5432)
-    made = Path(backup.take(login, params, False)["path"])
+    made = Path(backup.take(login, params, False)["folder"])
     assert {path.stat().st_uid for path in (made / "dump").rglob("*")} == {nobody}
 
 
 @pytest.mark.parametrize("how", ["restart", "kill"])
 def test_a_container_that_goes_away_in_mid_dump_leaves_no_set(project: Project, shop: str, how: str) -> None:
     project.run("backup.yml")
-    with connect(shop) as session:
-        session.execute("BEGIN")
-        session.execute("LOCK TABLE part")
+    with locked(shop):
         running = project.start("backup.yml", backup_lock_wait="5min")
         poll(lambda: waiting(shop))
         lab.docker(*([how, "--time=5"] if how == "restart" else [how]), shop)
@@ -114,9 +124,7 @@ def test_a_container_that_goes_away_in_mid_dump_leaves_no_set(project: Project, 
 
 
 def test_a_killed_run_leaves_no_sidecar_at_work_for_longer_than_until_the_next_run(project: Project, shop: str) -> None:
-    with connect(shop) as session:
-        session.execute("BEGIN")
-        session.execute("LOCK TABLE part")
+    with locked(shop):
         running = project.start("backup.yml", backup_lock_wait="5min")
         poll(lambda: waiting(shop))
         for pid in modules(project):

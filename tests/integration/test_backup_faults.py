@@ -158,7 +158,7 @@ def test_a_server_that_ends_its_sessions_fails_the_run(database: Any, tmp_path: 
 def test_a_disk_that_fills_up_leaves_the_old_sets_and_no_new_one(
     database: Any, small_disk: Path, tmp_path: Path
 ) -> None:
-    first = Path(take(database, tmp_path)["path"])
+    first = Path(take(database, tmp_path)["folder"])
     shutil.copytree(first.parent, small_disk / first.parent.name)  # the room is reckoned by this one
     do(
         database,

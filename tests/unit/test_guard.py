@@ -30,6 +30,7 @@ SPECS: dict[str, dict[str, Any]] = {
                 "options": {
                     "migrate_directory": {"type": "path"},
                     "migrate_standby_lag": {"type": "str", "default": "5min"},
+                    "migrate_backup_max_age": {"type": "str"},
                     "migrate_allow_edited": {"type": "bool", "default": False},
                     "migrate_levels": {"type": "list", "elements": "int", "choices": [1, 2]},
                 }
@@ -124,6 +125,7 @@ BAD: list[tuple[dict[str, object], list[str]]] = [
     ({"db_runtime": "podman"}, ["db_runtime is 'podman'", "Choose from: embedded, docker, native, managed."]),
     ({"migrate_levels": [1, 7]}, ["migrate_levels is 7", "Choose from: 1, 2."]),
     ({"migrate_standby_lag": "5m"}, ["migrate_standby_lag is '5m', which is no duration. Write a whole number and a"]),
+    ({"migrate_backup_max_age": "1 day"}, ["migrate_backup_max_age is '1 day', which is no duration.", "4h, 7d, or 0"]),
     ({"db_pin": 4321}, ["db_pin is (not shown)"]),
     ({"db_environment": "../etc"}, ["environment '../etc' cannot be the name of a directory"]),
     ({"db_environment": "Staging"}, ["environment 'Staging' cannot be the name of a directory"]),
@@ -231,6 +233,23 @@ def test_confirming_the_database_is_accepted(database: str) -> None:
     # An inventory may well say db_name: 2024, the command line always says '2024'.
     name = int(database) if database.isdigit() else database
     assert check(host(db_name=name, restore_confirm=database), operation="restore", confirm="restore_confirm") == []
+
+
+RESTORE = {"operation": "restore", "confirm": "restore_confirm", "confirm_database": "restore_database"}
+
+
+def test_another_variable_may_say_which_database_to_confirm() -> None:
+    assert "changes what is in database cm, and nothing" in only(check(**RESTORE))
+    assert check(host(restore_confirm="cm"), **RESTORE) == []
+    copy = {"restore_database": "cm_copy"}
+    assert "changes what is in database cm_copy" in only(check(host(restore_confirm="cm", **copy), **RESTORE))
+    assert check(host(restore_confirm="cm_copy", **copy), **RESTORE) == []
+    assert "restore_database cannot be resolved" in only(check(host(restore_database="{{ nowhere }}"), **RESTORE))
+
+
+def test_a_container_need_not_be_asked_for_a_database_that_is_named() -> None:
+    named = host(db_runtime="docker", restore_database="copy", restore_confirm="cm")
+    assert "database copy, and restore_confirm is 'cm'" in only(check(named, **RESTORE))
 
 
 def test_each_database_of_a_run_needs_its_confirmation() -> None:
