@@ -13,10 +13,16 @@ READY := $(VENV)/ready-$(shell $(PYTHON) -c 'import platform; print(platform.pyt
 # YAML in this directory that is no playbook.
 NO_PLAYBOOKS := requirements.yml execution-environment.yml ansible-navigator.yml
 
-# The environment whose server `up` and `down` are about, e.g. `make up ENV=production`.
+# The environment that up, down, backup, restore and drill are about, e.g. `make backup ENV=production`.
 ENV := staging
 
-.PHONY: help setup demo up down prod test lint molecule bench lock clean
+# What `restore` needs: the name of the database, as a confirmation. And what it takes, by default the newest set that counts:
+# `make restore CONFIRM=cm BACKUP=20261122T143000Z_v4`, `make restore CONFIRM=cm ACTION=undo`.
+CONFIRM :=
+BACKUP :=
+ACTION :=
+
+.PHONY: help setup demo up down prod backup restore drill test lint molecule bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,11 +45,13 @@ $(READY): requirements.lock
 	@touch "$@"
 
 demo: setup ## Bring staging from nothing to the newest schema, and show that a second run changes nothing
-	@echo "== 1/3  Migrate staging; its embedded server is started first."
+	@echo "== 1/4  Back up staging as it is; its embedded server is started first."
+	@$(RUN) ansible-playbook backup.yml -l staging
+	@echo "== 2/4  Migrate staging."
 	@$(RUN) ansible-playbook migrate.yml -l staging
-	@echo "== 2/3  What staging and production have now; the server of production is started, too."
+	@echo "== 3/4  What staging and production have now; the server of production is started, too."
 	@$(RUN) ansible-playbook status.yml
-	@echo "== 3/3  Migrate staging once more: nothing changes."
+	@echo "== 4/4  Migrate staging once more: nothing changes."
 	@$(RUN) ansible-playbook migrate.yml -l staging
 
 up: setup ## Start the server of staging, or of ENV=production
@@ -54,6 +62,16 @@ down: setup ## Stop the server of staging, or of ENV=production; its data stay
 
 prod: setup ## Deploy to production: start its server where that is ours, and migrate
 	@$(RUN) ansible-playbook up.yml migrate.yml -l production
+
+backup: setup ## Take a backup of staging, or of ENV=production
+	@$(RUN) ansible-playbook backup.yml -l $(ENV)
+
+restore: setup ## Put a backup in the place of the database that CONFIRM=cm names; BACKUP=NAME, ACTION=undo
+	@$(RUN) ansible-playbook restore.yml -l $(ENV) $(if $(CONFIRM),-e restore_confirm='$(CONFIRM)') \
+		$(if $(BACKUP),-e restore_backup='$(BACKUP)') $(if $(ACTION),-e restore_action='$(ACTION)')
+
+drill: setup ## Prove the newest backup of staging, or of ENV=production, by restoring it elsewhere
+	@$(RUN) ansible-playbook drill.yml -l $(ENV)
 
 test: lint ## Check everything: lint, unit and integration tests, and the scenarios that this machine can run
 	@status=0; \
@@ -80,7 +98,7 @@ lock: setup ## Bring requirements.lock up to date
 		--generate-hashes --group dev --output-file requirements.lock pyproject.toml
 
 # A server of root's may live outside this directory, so the module that knows where has to remove it.
-clean: ## Remove the embedded servers with their data, the run records, .venv and the caches
+clean: ## Remove the embedded servers with their data, the run records, .venv and the caches; backups stay
 	@if "$(VENV)/bin/ansible" --version > /dev/null 2>&1; then $(RUN) ansible all -m embedded_server \
 		-a "home='$(CURDIR)/.embedded/{{ inventory_hostname }}' state=absent" \
 		-e ansible_connection=local -e "ansible_python_interpreter='$(VENV)/bin/python'"; \

@@ -92,9 +92,13 @@ kept:
       description: Until when it is kept.
       type: str
 unfinished:
-  description: Databases that a run which died has left.
+  description: Databases that restores and drills work on, or that a run which died has left.
   type: list
   elements: str
+  returned: success
+problem:
+  description: Why RV(kept) and RV(unfinished) are not known; empty when they are.
+  type: str
   returned: success
 code:
   description: Stable name of the error.

@@ -33,11 +33,12 @@ options:
       - V(prepared) restores O(backup) beside the live database and verifies it.
       - V(swapped) has it take the live database's place.
       - V(confirmed) notes that all is well, so that the next restore is a new one.
+      - V(reversed) brings the kept database back if the swap was not V(confirmed), for a run that failed.
       - V(undone) brings the kept database back.
       - V(dropped) removes kept databases whose time is over, or O(kept).
     type: str
     default: prepared
-    choices: [prepared, swapped, confirmed, undone, dropped]
+    choices: [prepared, swapped, confirmed, reversed, undone, dropped]
   maintenance_db:
     description: Database in which the run lock is held and from which the others are renamed.
     type: str
@@ -147,7 +148,7 @@ live:
 kept:
   description: Name of the former database now.
   type: str
-  returned: when swapped, confirmed or undone
+  returned: when swapped, confirmed, reversed or undone
 dropped:
   description: Names of the databases that were dropped, or would be.
   type: list

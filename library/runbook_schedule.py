@@ -9,8 +9,8 @@ module: runbook_schedule
 short_description: Have backups and drills of an environment run by themselves
 version_added: "0.2.0"
 description:
-  - Keeps a timer and a service of systemd for each operation, or lines for cron where systemd does not run, on the machine
-    that the module runs on. That is meant to be the one which ansible-playbook is run on.
+  - Keeps a timer and a service of systemd for each operation, or lines for cron where systemd does not run, on the
+    machine that the module runs on. That is meant to be the one which ansible-playbook is run on.
   - Times are checked before anything is written.
 author: Schema Runbook contributors
 attributes:
@@ -51,7 +51,7 @@ options:
     type: str
     default: UTC
   spread:
-    description: How much later than that a run may begin, by chance, so that several do not begin at once. Not for cron.
+    description: How much later a run may begin, by chance, so that several do not begin at once. Not for cron.
     type: str
     default: 5min
   limit:

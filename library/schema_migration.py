@@ -123,8 +123,8 @@ options:
     description: Report the query text of sessions that were in the way. It may hold personal data.
     type: bool
     default: false
-  restore_command:
-    description: Command that restores the backup set taken before this run; a failure names it.
+  backup_set:
+    description: Name of the backup set that is behind this run; a failure says how to restore it.
     type: str
     default: ""
 """

@@ -85,7 +85,7 @@ class Project:
         self.runs = runs or folder / "runs"
         self.init = folder / "init"
         self.rollback = folder / "rollback"
-        self.variables = _connection(database) if database else {}
+        self.variables = {"backup_directory": str(folder / "sets"), **(_connection(database) if database else {})}
         self.secrets = [database.password] if database else []
         self._known: set[Path] = set()
         self._started: list[subprocess.Popen[str]] = []

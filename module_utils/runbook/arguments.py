@@ -30,5 +30,5 @@ MIGRATION_ARGUMENTS: dict[str, dict[str, Any]] = {
     "statement_timeout": {"type": "str", "default": "0"},
     "concurrent_timeout": {"type": "str", "default": "4h"},
     "show_blocking_queries": {"type": "bool", "default": False},
-    "restore_command": {"type": "str", "default": ""},
+    "backup_set": {"type": "str", "default": ""},
 }

@@ -82,7 +82,7 @@ SELECT DISTINCT p.gid FROM pg_catalog.pg_prepared_xacts p
  WHERE p.database = %s AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.granted ORDER BY 1
 """
 _HOLDERS = """
-SELECT DISTINCT a.pid, a.usename, a.application_name, a.state
+SELECT DISTINCT a.pid, a.usename, coalesce(a.application_name, ''), coalesce(a.state, 'state not shown')
   FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
  WHERE l.locktype = 'relation' AND l.granted AND l.mode = 'AccessExclusiveLock' AND a.datname = %s ORDER BY 1
 """
@@ -244,7 +244,7 @@ def _look(login: Login, params: Mapping[str, Any]) -> _Look:
         refuse_transaction_pooling(session, login)
         _refuse_standby(session, login)
         session.query("BEGIN READ ONLY")
-        session.query(f"SET LOCAL lock_timeout = '{round(seconds('lock_wait', params) * 1000)}ms'")
+        session.query(f"SET LOCAL lock_timeout = '{round(_lock_wait(params) * 1000)}ms'")
         facts.require_readable(session, login)
         version = facts.schema_version(session, params["schema"])
         size = session.query("SELECT pg_catalog.pg_database_size(pg_catalog.current_database())")[0][0]
@@ -310,7 +310,8 @@ def _explained(error: RunbookError, login: Login, params: Mapping[str, Any]) -> 
 def _in_the_way(login: Login, params: Mapping[str, Any]) -> str:
     """Who has a table locked, with what to do about it."""
     try:
-        with connect(login.to(params["maintenance_db"]), application_name("info")) as session:
+        maintenance = replace(login.to(params["maintenance_db"]), connect_wait=0)
+        with connect(maintenance, application_name("info")) as session:
             gids = [gid for (gid,) in session.query(_PREPARED, login.database)]
             holders = session.query(_HOLDERS, login.database)
     except (RunbookError, SqlError):  # what is known is worth more than what is not
@@ -439,8 +440,13 @@ def _dump_options(params: Mapping[str, Any]) -> DumpOptions:
     return DumpOptions(
         jobs=params["jobs"],
         compression=params["compression"],
-        lock_wait=seconds("lock_wait", params),
+        lock_wait=_lock_wait(params),
         recipients=tuple(params["encrypt_to"]),
         ledger_schema=params["schema"],
         roles_database=params["maintenance_db"],
     )
+
+
+def _lock_wait(params: Mapping[str, Any]) -> float:
+    """Not to wait at all is said with a millisecond: to PostgreSQL, 0 is no limit."""
+    return max(seconds("lock_wait", params), 0.001)

@@ -31,6 +31,9 @@ TAKEN, SEALED, VERIFIED = "taken", "sealed", "verified"
 PARTIAL = ".partial"
 """What the name of a folder ends in until the set in it is sealed."""
 
+FETCHING = ".fetching"
+"""The same for a copy on its way back from off-site: whoever fetches it need not hold the database's run lock."""
+
 MANIFEST = "manifest.json"
 CHECKSUMS = "SHA256SUMS"
 EVIDENCE = "verified.json"

@@ -29,14 +29,17 @@ from ansible.module_utils.runbook.client import Client
 from ansible.module_utils.runbook.encryption import encrypting
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.manifest import CUSTOM, DIRECTORY, Manifest, Table
-from ansible.module_utils.runbook.session import Session
+from ansible.module_utils.runbook.session import UNDEFINED_TABLE, Session, SqlError
 
 AUTO, ZSTD, GZIP, NONE = "auto", "zstd", "gzip", "none"
 
 # The first pg_dump that takes an algorithm in --compress (PostgreSQL 16 release notes).
 _ALGORITHMS_SINCE = 16
 
-_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+# A table can be dropped between being listed and being locked.
+_ATTEMPTS = 10
+
+_TRANSACTION = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _IMPORTED = ("pg_catalog.pg_export_snapshot()", "pg_catalog.statement_timestamp()")
 _ROWS = " TABLE DATA "
 _DUMPED_BY = re.compile(r"^;\s+Dumped by pg_dump version: (\S+)", re.MULTILINE)
@@ -49,7 +52,7 @@ class DumpOptions:
     Parameters:
         jobs: processes of pg_dump, where it can work in parallel.
         compression: ``auto`` (zstd where the client has it, else gzip), ``zstd``, ``gzip`` or ``none``.
-        lock_wait: seconds to wait for a table that somebody has locked.
+        lock_wait: seconds to wait for a table that somebody has locked, a millisecond or more.
         recipients: public keys to encrypt for; none for a plain set.
         ledger_schema: where the ledger is.
         roles_database: which database pg_dumpall logs in to.
@@ -98,10 +101,23 @@ class Dump:
         session.query("SET row_security = off")
         session.query("SET idle_in_transaction_session_timeout = 0")
         session.run(session.limits("SET", options.lock_wait, statement=0))
-        session.query(_SNAPSHOT)
+        self._begin()
         self._snapshot, self.taken_at = session.query(f"SELECT {', '.join(_IMPORTED)}")[0]
         self.schema_version = facts.schema_version(session, options.ledger_schema)
         self.taken_at = self.taken_at.astimezone(timezone.utc)
+
+    def _begin(self) -> None:
+        """Open the transaction, with all tables locked before it takes its snapshot: nothing can come between."""
+        for attempts_left in reversed(range(_ATTEMPTS)):
+            names = facts.table_names(self.session)
+            self.session.query(_TRANSACTION)
+            try:
+                facts.lock_tables(self.session, names)
+                return
+            except SqlError as error:
+                if error.sqlstate != UNDEFINED_TABLE or not attempts_left:
+                    raise
+                self.session.query("ROLLBACK")
 
     @property
     def name(self) -> backup_set.SetName:
@@ -120,15 +136,14 @@ class Dump:
         sequences = facts.sequences(self.session)  # before the dump, which may only find them further on
         extensions, roles = facts.extensions(self.session), facts.roles(self.session, database)
         large_objects = facts.large_objects(self.session)
-        compression, tables = self._dump(folder)
-        has_passwords = self._roles(folder)
-        contents = self._contents(folder, tables)
+        compression, tables, has_passwords = self._dump(folder)
+        client_version = self._contents(folder, tables)
         return Manifest(
             name=str(self.name),
             taken_at=f"{self.taken_at:%Y-%m-%dT%H:%M:%S.%fZ}",
             database=properties,
             server=facts.server(self.session),
-            client_version=contents,
+            client_version=client_version,
             schema_version=self.schema_version,
             ledger_schema=self.options.ledger_schema,
             format=CUSTOM if self.options.recipients else DIRECTORY,
@@ -142,18 +157,19 @@ class Dump:
             large_objects=large_objects,
         )
 
-    def _dump(self, folder: Path) -> tuple[str, tuple[Table, ...]]:
-        """Dump, and count meanwhile. There is no use in counting on when the dump has failed."""
+    def _dump(self, folder: Path) -> tuple[str, tuple[Table, ...], bool]:
+        """Dump; count, and write the roles, meanwhile. There is no use in counting on when the dump has failed."""
         with ThreadPoolExecutor(max_workers=1) as beside:
-            counting = beside.submit(self._count)
+            counting, writing = beside.submit(self._count), beside.submit(self._roles, folder)
             try:
                 with self.clock.phase("dump"):
                     compression = self._compressed(folder)
             except BaseException:
+                writing.cancel()
                 if not counting.done():
                     self.session.hang_up()
                 raise
-            return compression, counting.result()
+            return compression, counting.result(), writing.result()
 
     def _count(self) -> tuple[Table, ...]:
         with self.clock.phase("count"):
@@ -177,7 +193,7 @@ class Dump:
     def _run_pg_dump(self, folder: Path, compression: str) -> None:
         """The database is named in the environment only: an argument could be taken for a connection string."""
         options = self.options
-        arguments = [f"--snapshot={self._snapshot}", f"--lock-wait-timeout={max(1, round(options.lock_wait * 1000))}"]
+        arguments = [f"--snapshot={self._snapshot}", f"--lock-wait-timeout={round(options.lock_wait * 1000)}"]
         arguments += ["--no-password", "--no-sync", f"--compress={self._compress(compression)}"]
         if options.recipients:
             target = folder / backup_set.ENCRYPTED_DUMP

@@ -6,6 +6,8 @@ A backup writes it into its manifest, and a restore reads it again to compare: b
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from ansible.module_utils.runbook.connection import Login
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.ledger import TABLE, identifier
@@ -20,7 +22,9 @@ from ansible.module_utils.runbook.manifest import (
 )
 from ansible.module_utils.runbook.session import Session
 
-# Tables are counted so many at a time: few round trips, and no statement of unbounded length.
+TableName = tuple[str, str]
+
+# Tables are locked and counted so many at a time: few round trips, and no statement of unbounded length.
 _BATCH = 100
 
 # PostgreSQL 15 brought ICU for whole databases, 17 the provider "builtin" and a new name for the column.
@@ -199,20 +203,40 @@ def require_readable(session: Session, login: Login) -> None:
     )
 
 
+def lock_tables(session: Session, names: Sequence[TableName]) -> None:
+    """Keep tables from being changed in a way that snapshots do not shield from, until the transaction ends.
+
+    TRUNCATE and a rewriting ALTER TABLE change what older snapshots see (PostgreSQL documentation, "Caveats" of MVCC).
+
+    Raises:
+        SqlError: when somebody has one locked for longer than ``lock_timeout``, or it is gone.
+    """
+    for batch in _batches(names):
+        listed = ", ".join(f"ONLY {identifier(schema)}.{identifier(table)}" for schema, table in batch)
+        session.query(f"LOCK TABLE {listed} IN ACCESS SHARE MODE")
+
+
+def table_names(session: Session) -> list[TableName]:
+    """Every table with rows of its own, as schema and name, in order."""
+    return [(schema, table) for schema, table in session.query(_TABLES)]
+
+
 def tables(session: Session) -> tuple[Table, ...]:
     """Every table with rows of its own, and how many it has as far as the session's transaction can see.
 
     Raises:
         SqlError: what keeps one from being counted, such as a lock.
     """
-    names = session.query(_TABLES)
     counted: list[Table] = []
-    for start in range(0, len(names), _BATCH):
-        batch = names[start : start + _BATCH]
+    for batch in _batches(table_names(session)):
         counts = [f"(SELECT pg_catalog.count(*) FROM ONLY {identifier(s)}.{identifier(t)})" for s, t in batch]
         row = session.query("SELECT " + ", ".join(counts))[0]
         counted += [Table(schema, name, rows) for (schema, name), rows in zip(batch, row)]
     return tuple(counted)
+
+
+def _batches(names: Sequence[TableName]) -> Iterator[Sequence[TableName]]:
+    return (names[start : start + _BATCH] for start in range(0, len(names), _BATCH))
 
 
 def sequences(session: Session) -> tuple[SequenceState, ...]:

@@ -55,6 +55,7 @@ def statements(manifest: Manifest) -> str:
     database = manifest.database
     commands = ["SET client_encoding = 'UTF8'", f"ALTER DATABASE restored RENAME TO {identifier(database.name)}"]
     commands += properties.apply(database.name, database)
+    commands += properties.settings(database.name, database)
     if database.comment:
         commands.append(f"COMMENT ON DATABASE {identifier(database.name)} IS {literal(database.comment)}")
     return "".join(f"{command};\n" for command in commands)

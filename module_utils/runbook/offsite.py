@@ -25,13 +25,15 @@ from ansible.module_utils.runbook.errors import RunbookError
 _REMOTE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@ -]*:[^\n]*|/[^\n]*")
 
 # A copy takes as long as it takes; a server that says nothing any more does not.
-_PATIENCE = ["--contimeout=15s", "--timeout=2m", "--retries=2", "--low-level-retries=3", "--ask-password=false"]
+_PATIENCE = ["--contimeout=15s", "--timeout=2m", "--retries=2", "--low-level-retries=3"]
+_QUIET = ["--quiet", "--ask-password=false"]
 
 _DIRECTORY_NOT_FOUND = 3
 """Exit status of rclone (its documentation, "List of exit codes")."""
 
 _LINES_SHOWN = 2
-_TIMESTAMP = re.compile(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d (?:ERROR : |Failed to )?")
+_TIMESTAMP = re.compile(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d (?:ERROR : )?(?:: )?")
+_ATTEMPT = re.compile(r"Attempt \d+/\d+ (?:failed|succeeded)")
 
 # What rclone 1.60 says, and what to do about it; the first that fits.
 _ADVICE = {
@@ -39,6 +41,7 @@ _ADVICE = {
     "knownhosts:": "The server's host key is not the one that is known, or none is: see known_hosts_file in {config}.",
     "unable to authenticate": "The server does not accept the key or password in {config}.",
     "permission denied": "The account there has no right to do that, or the one here cannot read {config}.",
+    "differ": "What is there is not what was sent: find out what the place does to files, or the way there.",
     "no space left|disk space|quota": "Make room there, or have fewer sets kept with backup_keep_*.",
 }
 _UNREACHABLE = "See that the place can be reached from this host."
@@ -113,7 +116,12 @@ class Offsite:
         """The manifest last: until then this is no set."""
         for choice in (f"--exclude=/{MANIFEST}", f"--include=/{MANIFEST}"):
             self._do("copying to", place, "copy", choice, str(folder), place)
-            self._do("reading back", place, "check", "--download", "--one-way", choice, str(folder), place)
+            self._read_back(folder, place, choice)
+
+    def _read_back(self, folder: Path, place: str, choice: str) -> None:
+        done = self._run("check", "--download", "--one-way", "--differ=-", choice, str(folder), place)
+        different = done.stdout.decode("utf-8", "replace").split("\n")[:_LINES_SHOWN]
+        self._check(done, " ".join(["reading back", place, *different]).rstrip())
 
     def fetch(self, database: str, name: SetName, target: Path) -> None:
         """Copy a set from there into a folder, whose content the caller checks."""
@@ -144,7 +152,7 @@ class Offsite:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RCLONE_")}
         config = [f"--config={self.config}"] if self.config else []
         return subprocess.run(
-            ["rclone", command, *config, *_PATIENCE, *arguments],
+            ["rclone", command, *config, *_PATIENCE, *_QUIET, *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             env=environment,
@@ -154,8 +162,8 @@ class Offsite:
     def _check(self, done: subprocess.CompletedProcess[bytes], what: str) -> None:
         if done.returncode == 0:
             return
-        complaints = done.stderr.decode("utf-8", "replace").splitlines()
-        lines = list(dict.fromkeys(_TIMESTAMP.sub("", line.strip()) for line in complaints if line.strip()))
+        complaints = [_TIMESTAMP.sub("", line.strip()) for line in done.stderr.decode("utf-8", "replace").splitlines()]
+        lines = list(dict.fromkeys(line for line in complaints if line and not _ATTEMPT.match(line)))
         said = " / ".join(lines[-_LINES_SHOWN:]) or "nothing"
         config = self.config or "the one of the account that modules run as"
         fitting = (advice for signs, advice in _ADVICE.items() if re.search(signs, said, re.IGNORECASE))

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -15,6 +17,8 @@ from ansible.module_utils.runbook.statement import redact_passwords
 
 # A diff is for reading; of a file of data its beginning is enough. In characters.
 _SHOWN_SQL = 20_000
+
+_PLAIN = re.compile(r"[\w.+@/:-]+")
 
 
 def wanted(params: Mapping[str, Any]) -> Wanted:
@@ -106,6 +110,30 @@ def done(answer: Mapping[str, Any]) -> str:
     if not answer["applied"] and not answer["rolled_back"]:
         parts.append("0 versions changed")
     return f"Version {_number(answer['version'])}: {', '.join(parts)}."
+
+
+def way_back(
+    backup_set: str, database: str, *, host: str, one_of_several: bool = False, inventories: Sequence[str] = ()
+) -> str:
+    """What to add to a failure: the command that restores the backup set behind the run, on a line of its own.
+
+    Parameters:
+        host: inventory host that the database is on.
+        one_of_several: whether the host has further databases, so that the command has to say which one is meant.
+        inventories: those named on the command line of this run; none for the project's own.
+    """
+    command = ["ansible-playbook", "restore.yml"]
+    for inventory in inventories:
+        command += ["-i", inventory]
+    command += ["-l", host, "-e", f"restore_backup={backup_set}", "-e", f"restore_confirm={_extra(database)}"]
+    if one_of_several:
+        command += ["-e", f"db_name={_extra(database)}"]
+    return f"\nTo have the database again as it was before this run:\n{shlex.join(command)}"
+
+
+def _extra(value: str) -> str:
+    """A value as ``-e name=value`` takes it; there, white space separates one variable from the next."""
+    return value if _PLAIN.fullmatch(value) else shlex.quote(value)
 
 
 def diff(database: str, state: State, plan: Plan, files: Sequence[Prepared]) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ def create(name: str, properties: DatabaseProperties, same_locale: bool) -> str:
 
 
 def apply(name: str, properties: DatabaseProperties) -> Iterator[str]:
-    """The statements that give a database its owner, privileges, settings and limit."""
+    """The statements that give a database its owner, privileges and limit."""
     database = identifier(name)
     yield f"ALTER DATABASE {database} OWNER TO {identifier(properties.owner)}"
     yield f"ALTER DATABASE {database} CONNECTION LIMIT {int(properties.connection_limit)}"
@@ -42,6 +42,11 @@ def apply(name: str, properties: DatabaseProperties) -> Iterator[str]:
             grantee = identifier(grant.grantee) if grant.grantee else "PUBLIC"
             option = " WITH GRANT OPTION" if grant.grantable else ""
             yield f"GRANT {_privilege(grant.privilege)} ON DATABASE {database} TO {grantee}{option}"
+
+
+def settings(name: str, properties: DatabaseProperties) -> Iterator[str]:
+    """The statements that give a database its settings, each of which the user may or may not be allowed to make."""
+    database = identifier(name)
     for setting in properties.settings:
         where = f"ALTER DATABASE {database}"
         if setting.role:

@@ -28,6 +28,7 @@ UNKNOWN_ENVIRONMENT = "unknown"
 MASK = "***"
 SHORTEST_SECRET = 4
 
+_DONE = ("applied", "rolled_back", "adopted", "baselined", "repaired")
 OPERATION = re.compile(r"[a-z]+(?:[-_][a-z]+)*")
 _FILE_NAME = re.compile(r"(\d{8}T\d{6}Z)-(" + OPERATION.pattern + r")(?:-(\d+))?\.json")
 _MARKER_NAME = re.compile(r"\.running-(\d+)")
@@ -316,6 +317,10 @@ class HostEntry:
         self.database = _text(result.get("database"), clean) or self.database
         self.message = _text(result.get("msg"), clean) or self.message
 
+    def take_plan(self, result: Mapping[str, Any], clean: Clean) -> None:
+        """Merge what ``schema_migration`` has planned before it is done: nothing of it has happened yet."""
+        self.take({**result, **dict.fromkeys(_DONE), "version": result.get("previous_version")}, clean)
+
     def take(self, result: Mapping[str, Any], clean: Clean) -> None:
         """Merge a result of ``schema_migration``: what was done adds up, the newest description of the state wins."""
         for name in ("database", "schema", "server_version"):
@@ -326,7 +331,7 @@ class HostEntry:
         self.version = _version(result.get("version"), clean, self.version)
         self.changed = self.changed or result.get("changed") is True
         self.message = _text(result.get("msg"), clean) or self.message
-        for name in ("applied", "rolled_back", "adopted", "baselined", "repaired"):
+        for name in _DONE:
             getattr(self, name).extend(_migrations(result.get(name), clean))
         if "pending" in result:
             self.pending = _migrations(result["pending"], clean)

@@ -2,8 +2,8 @@
 """An emergency restore, in steps that services can be stopped and started between.
 
 *prepared*: the set is restored beside the live database, which nobody notices, and verified. *swapped*: it takes the
-live database's place, and its name. *confirmed*: services and smoke test were content. *undone*: the kept database
-comes back. *dropped*: kept databases are removed.
+live database's place, and its name. *confirmed*: services and smoke test were content. *reversed*: they were not, and
+the kept database comes back. *undone*: it comes back because somebody says so. *dropped*: kept databases are removed.
 
 Each step holds the run lock, first takes back what a dead run has left half done, and can be repeated: what has been
 done already is seen by the journal and not done again.
@@ -30,20 +30,22 @@ from ansible.module_utils.runbook.journal import Databases, Journal, Noted
 from ansible.module_utils.runbook.ledger import identifier
 from ansible.module_utils.runbook.manifest import DatabaseProperties
 from ansible.module_utils.runbook.runlock import RunLock, held
-from ansible.module_utils.runbook.session import SqlError, application_name, connect
+from ansible.module_utils.runbook.session import INSUFFICIENT_PRIVILEGE, Session, SqlError, application_name, connect
 from ansible.module_utils.runbook.source import LATEST, PLAIN, Source
 from ansible.module_utils.runbook.store import PLACE_ARGUMENTS, Store
 from ansible.module_utils.runbook.verification import Evidence, verify
 
 OPERATION = "restore"
 
-PREPARED, SWAPPED, CONFIRMED, UNDONE, DROPPED = "prepared", "swapped", "confirmed", "undone", "dropped"
+PREPARED, SWAPPED, CONFIRMED, REVERSED = "prepared", "swapped", "confirmed", "reversed"
+UNDONE, DROPPED = "undone", "dropped"
+STATES = [PREPARED, SWAPPED, CONFIRMED, REVERSED, UNDONE, DROPPED]
 
 RESTORE_ARGUMENTS: dict[str, dict[str, Any]] = {
     **LOGIN_ARGUMENTS,
     **CLIENT_ARGUMENTS,
     **PLACE_ARGUMENTS,
-    "state": {"type": "str", "default": PREPARED, "choices": [PREPARED, SWAPPED, CONFIRMED, UNDONE, DROPPED]},
+    "state": {"type": "str", "default": PREPARED, "choices": STATES},
     "maintenance_db": {"type": "str", "default": "postgres"},
     "backup": {"type": "str", "default": LATEST},
     "backup_database": {"type": "str", "default": ""},
@@ -103,7 +105,7 @@ def run(login: Login, params: Mapping[str, Any], check_mode: bool) -> dict[str, 
     Raises:
         RunbookError: why the step was not done; the live database is there, under its name.
     """
-    steps = {PREPARED: _prepare, SWAPPED: _swap, CONFIRMED: _confirm, UNDONE: _undo, DROPPED: _drop}
+    steps = dict(zip(STATES, (_prepare, _swap, _confirm, _reverse, _undo, _drop)))
     state = params["state"]
     if not check_mode and state in (PREPARED, UNDONE, DROPPED):
         _refuse_unconfirmed(login, params)
@@ -141,22 +143,28 @@ def _at_work(login: Login, params: Mapping[str, Any], check_mode: bool) -> Itera
 
 
 def _prepare(work: Work, check_mode: bool) -> dict[str, Any]:
-    replaced = work.databases.replaced
-    if replaced is not None and replaced.journal.phase == journal.SWAPPED and _is_wanted(work, replaced):
-        return _already_swapped(work, replaced)
     chosen = source.choose(work.store(), work.params["backup"])
+    replaced = work.databases.replaced
+    if replaced is not None and _is_unconfirmed(replaced, chosen):
+        return _already_swapped(work, replaced)
     if isinstance(chosen, SetName):
         if check_mode:
             return _predicted(work, str(chosen), [f"The set {chosen} is only off-site and would be fetched first."])
         chosen = source.fetch(work.store(), chosen)
     ready = _ready_side(work, chosen)
-    if ready is not None:
-        return _prepared(work, chosen, ready, {}, [], Evidence())
     client = client_for(work.maintenance, work.params, work.application)
-    findings = preflight.look(chosen, preflight.Target(work.lock.session, client, work.databases), work.params)
+    target = preflight.Target(work.lock.session, client, work.databases)
+    # What was restored already needs no room a second time; who is in the way of the swap may have come since.
+    findings = preflight.look_at_live(target, work.params) if ready else preflight.look(chosen, target, work.params)
+    findings.notes += _unproven(work, chosen)
     preflight.refuse(findings, chosen)
     if check_mode:
         return _predicted(work, chosen.name, findings.notes)
+    if replaced is not None and replaced.journal.phase == journal.SWAPPED:
+        # Another set is wanted than the one that a run which died had put in place: nobody is to reverse that any more.
+        work.lock.session.query(replaced.note(phase=journal.DONE))
+    if ready is not None:
+        return _prepared(work, chosen, ready, {}, findings.notes, Evidence())
     return _restore_beside(work, chosen, client, findings)
 
 
@@ -185,9 +193,11 @@ def _restore_beside(work: Work, chosen: Source, client: Any, findings: preflight
             side_database.restore_into(client, name, chosen, jobs, identity)
         evidence = _look_at(work, name, chosen, clock)
         work.lock.assure()
-        _finish(work, name, described, note)
+        findings.notes += _finish(work, name, described, note)
     except BaseException:
         if session.alive:
+            if session.in_transaction:
+                session.query("ROLLBACK")
             side_database.drop(session, name)
         raise
     if chosen.state != PLAIN:
@@ -205,15 +215,37 @@ def _look_at(work: Work, name: str, chosen: Source, clock: Stopwatch) -> Evidenc
             return verify(side, chosen.manifest, work.params["smoke_sql"])
 
 
-def _finish(work: Work, name: str, described: DatabaseProperties, note: Journal) -> None:
-    """Give it what hangs on a database, and close it: from here on it stays as it was verified."""
+def _finish(work: Work, name: str, described: DatabaseProperties, note: Journal) -> list[str]:
+    """Give it what hangs on a database, and close it: from here on it stays as it was verified.
+
+    Returns:
+        what is worth knowing: the settings that this user may not make.
+    """
     session = work.lock.session
     session.query("BEGIN")
+    refused = [one for one in properties.settings(name, described) if not _allowed(session, one)]
     for statement in properties.apply(name, described):
         session.query(statement)
     session.query(f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS false")
     session.query(journal.comment_on(name, replace(note, phase=journal.VERIFIED).text()))
     session.query("COMMIT")
+    if not refused:
+        return []
+    live = (one.replace(identifier(name), identifier(work.login.database)) for one in refused)
+    return [f"The user may not make these settings again; after the swap a superuser can: {'; '.join(live)}."]
+
+
+def _allowed(session: Session, statement: str) -> bool:
+    """Carry out a statement; False when the user lacks the right to, and nothing has happened."""
+    session.query("SAVEPOINT setting")
+    try:
+        session.query(statement)
+    except SqlError as error:
+        if error.sqlstate != INSUFFICIENT_PRIVILEGE:
+            raise
+        session.query("ROLLBACK TO setting")
+        return False
+    return True
 
 
 def _properties(work: Work, chosen: Source) -> DatabaseProperties:
@@ -253,8 +285,23 @@ def _note_evidence(work: Work, chosen: Source, evidence: Evidence, clock: Stopwa
     write_evidence(chosen.path, evidence.as_dict())
 
 
-def _is_wanted(work: Work, replaced: Noted) -> bool:
-    return bool(work.params["backup"] in (LATEST, replaced.journal.set))
+def _is_unconfirmed(replaced: Noted, chosen: Source | SetName) -> bool:
+    """Whether this very set is live already, and a run that died was to see whether all is well."""
+    name = chosen.name if isinstance(chosen, Source) else str(chosen)
+    return replaced.journal.phase == journal.SWAPPED and replaced.journal.set == name
+
+
+def _unproven(work: Work, chosen: Source) -> list[str]:
+    """Whoever asks for the latest gets a proven set, and has to know that there are newer ones."""
+    if work.params["backup"] != LATEST:
+        return []
+    newer = [str(one.name) for one in work.store().sealed() if str(one.name) > chosen.name]
+    if not newer:
+        return []
+    return [
+        f"Newer sealed sets that no restore has proven yet: {len(newer)}. The newest is {newer[-1]}; for that say "
+        f"-e restore_backup={newer[-1]}."
+    ]
 
 
 # --- swapped, confirmed ----------------------------------------------------------------------------------------------
@@ -296,13 +343,10 @@ def _confirm(work: Work, check_mode: bool) -> dict[str, Any]:
 
 def _undo(work: Work, check_mode: bool) -> dict[str, Any]:
     back, name = work.databases.replaced, work.login.database
+    if work.taken_back or swap.begun(work.databases):
+        said = "would be taken back, and the database opened" if check_mode else "was taken back; the database is open"
+        return {"changed": True, "kept": "", "msg": f"{name}: a swap that had begun {said}."}
     if back is None:
-        if work.taken_back:
-            return {
-                "changed": True,
-                "kept": "",
-                "msg": f"{name}: a swap that had begun was taken back; the database is open.",
-            }
         kept = ", ".join(one.name for one in work.databases.kept)
         raise RunbookError(
             f"There is nothing to undo: no kept database was replaced by the present {name}"
@@ -312,10 +356,32 @@ def _undo(work: Work, check_mode: bool) -> dict[str, Any]:
         )
     if check_mode:
         return {"changed": True, "kept": back.name, "msg": f"{name}: {back.name} would come back."}
+    return _bring_back(work, back)
+
+
+def _bring_back(work: Work, back: Noted) -> dict[str, Any]:
     keep = timedelta(seconds=seconds("keep", work.params))
     now, timeout = datetime.now(timezone.utc), seconds("swap_timeout", work.params)
     done = swap.swap(work.lock, work.databases, back, journal.DONE, keep, now, timeout)
     return _exchanged(work, done, back.name, "is back")
+
+
+def _reverse(work: Work, check_mode: bool) -> dict[str, Any]:
+    """Undo a swap that nobody has confirmed; without one there is nothing to do but to say what is live."""
+    databases, name = work.databases, work.login.database
+    if databases.replaced is not None and databases.replaced.journal.phase == journal.SWAPPED:
+        return _bring_back(work, databases.replaced)
+    if not databases.live:
+        live = "There is no live database of that name"
+    elif not databases.live_open:
+        live = "The live database is closed to everybody, as it was before"
+    else:
+        live = "The live database is open"
+    return {
+        "changed": work.taken_back,
+        "kept": "",
+        "msg": f"{name}: no former database had to come back. {live}.",
+    }
 
 
 def _drop(work: Work, check_mode: bool) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.session import (
     APPLICATION_PREFIX,
     Session,
+    SqlError,
     application_name,
     connect,
     refuse_transaction_pooling,
@@ -71,6 +72,25 @@ class RunLock:
                     code="locked",
                 )
             time.sleep(POLL_SECONDS)
+
+    def regain(self, wait_seconds: float) -> None:
+        """Log in again after the session was ended, and take the lock again.
+
+        Raises:
+            SqlError: when the server cannot be reached.
+            RunbookError: ``locked`` when another run has it by now.
+        """
+        deadline = time.monotonic() + wait_seconds
+        while True:
+            try:
+                self.session.renew()
+                break
+            except SqlError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(POLL_SECONDS)
+        self.session.query("SET ROLE NONE")
+        self.acquire(wait_seconds)
 
     def assure(self) -> None:
         """Raise when the session that holds the lock is gone: another run may have started since.

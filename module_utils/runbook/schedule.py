@@ -201,7 +201,7 @@ def look(environment: str, machine: Machine) -> list[dict[str, Any]]:
     Returns:
         for each operation: ``operation``, ``next`` and ``last`` (RFC 3339; None when not known), ``result``
         (``succeeded``, ``failed``, ``running``; empty when not known), ``pause`` (the longest time between two runs, in
-        seconds), ``unit`` (where to look further), and ``active`` (whether it will run at all).
+        seconds), ``unit``, ``log`` (where to read about a failure), and ``active`` (whether it will run at all).
     """
     if machine.has_systemd:
         found = [_seen_timer(environment, operation, machine) for operation in OPERATIONS]
@@ -240,7 +240,7 @@ def _times_of_cron(at: str, schedule: Schedule, machine: Machine) -> list[dateti
         )
     try:
         zone = ZoneInfo(schedule.time_zone)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise _no_calendar(at, f'there is no time zone "{schedule.time_zone}" on this machine') from error
     now = datetime.now(zone)
     if _is_another_zone(now) and not any(b"CRON_TZ" in _bytes(program) for program in machine.programs):
@@ -260,8 +260,8 @@ def _is_another_zone(now: datetime) -> bool:
 
 def _no_calendar(at: str, reason: str) -> RunbookError:
     return RunbookError(
-        f'"{at}" is no time to run at: {reason}. Write schedule_backup_at and schedule_drill_at as systemd does, without '
-        'a zone: "02:15", "Mon..Fri 08..18/2:15", "Sun *-*-* 04:15:00". Nothing was changed.',
+        f'"{at}" is no time to run at: {reason}. Write schedule_backup_at and schedule_drill_at as systemd does, '
+        'without a zone: "02:15", "Mon..Fri 08..18/2:15", "Sun *-*-* 04:15:00". Nothing was changed.',
         code="calendar",
     )
 
@@ -281,8 +281,8 @@ def _files(schedule: Schedule, times: Mapping[str, Times], machine: Machine) -> 
     if schedule.at and not machine.has_systemd:
         if not machine.crontabs.is_dir():
             raise RunbookError(
-                f"This machine has neither systemd at work nor a cron with {machine.crontabs}: install the package cron, "
-                "or have something else run backup.yml and drill.yml.",
+                f"This machine has neither systemd at work nor a cron with {machine.crontabs}: install the package "
+                "cron, or have something else run backup.yml and drill.yml.",
                 code="schedule",
             )
         files[crontab] = _crontab(schedule, times)
@@ -321,6 +321,7 @@ def _timer(schedule: Schedule, operation: str, times: Times) -> str:
         "[Timer]\n"
         f"OnCalendar={schedule.at[operation]} {schedule.time_zone}\n"
         f"RandomizedDelaySec={schedule.spread}\n"
+        "AccuracySec=1s\n"
         "Persistent=true\n"
         "\n"
         "[Install]\n"
@@ -456,6 +457,7 @@ def _seen_timer(environment: str, operation: str, machine: Machine) -> Optional[
         "result": _result(service),
         "pause": _pause(text),
         "unit": name,
+        "log": f"journalctl --unit {name}",
         "active": timer.get("ActiveState") == "active",
     }
 
@@ -492,6 +494,7 @@ def _seen_line(match: re.Match[str], rest: str, path: Path) -> dict[str, Any]:
         "result": "",
         "pause": _pause(rest),
         "unit": str(path),
+        "log": f"cron's mail to the account in {path}",
         "active": True,
     }
 

@@ -38,6 +38,7 @@ LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK_DETECTED = "40P01"
 QUERY_CANCELED = "57014"
 INSUFFICIENT_PRIVILEGE = "42501"
+UNDEFINED_TABLE = "42P01"
 
 # How long a pooler may take to find a server for a waiting client.
 _POOL_SECONDS = 1.0

@@ -34,7 +34,7 @@ class Source:
 
     Parameters:
         path: a sealed set's folder on this host, or a plain file of SQL.
-        name: the set's name, or the file's path.
+        name: the set's name, or the file's path and the beginning of its SHA-256: the same path may hold another one.
         state: ``sealed``, ``verified`` or ``plain``.
         manifest: None for a plain file.
     """
@@ -101,7 +101,7 @@ def at(path: Path) -> Source:
                 f'("-- {_COMPLETE.decode()}"): it was cut off, or is something else. It is not restored from.',
                 code="set-damaged",
             )
-    return Source(path, str(path), PLAIN, None)
+    return Source(path, f"{path} (SHA-256 {backup_set.sha256(path)[:12]})", PLAIN, None)
 
 
 def fetch(store: Store, name: SetName) -> Source:
@@ -113,7 +113,7 @@ def fetch(store: Store, name: SetName) -> Source:
     if store.offsite is None:
         raise AssertionError("only a store with copies names sets that are not here")
     store.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    partial = store.folder / f"{name}{backup_set.PARTIAL}"
+    partial = store.folder / f"{name}{backup_set.FETCHING}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(mode=0o700)
     try:

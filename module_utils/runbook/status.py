@@ -3,19 +3,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import PurePath
 from typing import Any
 
 from ansible.module_utils.runbook.errors import failure_of
+from ansible.module_utils.runbook.space import readable
 
 HEADINGS = ("ENVIRONMENT", "HOST", "DATABASE", "VERSION", "PENDING", "LAST RUN")
+BACKUP_HEADINGS = ("BACKUPS OF", "NEWEST SET", "AGE", "SIZE", "LAST PROVEN BY RESTORING")
 LEDGER_HEADINGS = ("VERSION", "APPLIED AT (UTC)", "DESCRIPTION")
 NAMES_SHOWN = 2
 
 # Operations that leave databases alone: starting a server must not hide that the migration before it has failed.
 ABOUT_SERVERS = ("up", "down")
+
+# Operations that come every night: when all is well, they must not hide it, either. They have lines of their own.
+ROUTINE = ("backup", "drill")
+
+# How much later than its schedule allows for a set may be before that is worth a sentence.
+LENIENCY_SECONDS = 2 * 60 * 60
 
 VERSIONS_SHOWN = 5
 GAP = "  "
@@ -42,6 +51,7 @@ class Row:
     error: str | None = None
     last_run: dict[str, Any] = field(default_factory=dict)
     applied: list[Sequence[Any]] = field(default_factory=list)
+    backups: dict[str, Any] = field(default_factory=dict)
     standby: bool = False
     label: str = ""
 
@@ -60,6 +70,7 @@ class Row:
             error=source.get("error") or None,
             last_run=dict(source.get("last_run") or {}),
             applied=list(source.get("applied") or []),
+            backups=dict(source.get("backups") or {}),
             standby=bool(source.get("standby")),
             label=str(source.get("label") or source.get("host") or ""),
         )
@@ -85,9 +96,51 @@ class Row:
         more = len(self.applied) - len(newest)
         return ["", f"{self.label}:", *lines, *([f"… and {more} earlier"] if more else [])]
 
-    def notes(self) -> Sequence[str]:
-        """Return what needs a sentence instead of a cell."""
-        return [] if self.error is None else [f"{self.label}: {self.error}"]
+    def backup_cells(self) -> Sequence[str]:
+        """Return the row's texts about backups, in the order of the headings."""
+        newest, verified = self.backups.get("newest") or {}, self.backups.get("verified") or {}
+        size = readable(newest["bytes"]) if newest else ""
+        age = span(newest["age_seconds"]) if newest else ""
+        return self.label, newest.get("set", "none"), age, size, proof_text(verified, newest)
+
+    def notes(self, schedules: Sequence[Mapping[str, Any]] = ()) -> Sequence[str]:
+        """Return what needs a sentence instead of a cell.
+
+        Parameters:
+            schedules: those of the row's environment.
+        """
+        return [f"{self.label}: {note}" for note in self._notes(schedules)]
+
+    def _notes(self, schedules: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+        if self.error is not None:
+            yield self.error
+        elif self.backups.get("problem"):
+            yield self.backups["problem"]
+        for kept in self.backups.get("kept", ()):
+            yield (
+                f"{kept['name']} is {self.database} as it was until {_moment(kept['since'])}, kept until "
+                f"{_moment(kept['until'])}; restore_action=undo brings it back, drop removes it."
+            )
+        for name in self.backups.get("unfinished", ()):
+            yield f"{name} is being worked on, or was left by a run that died; the next restore or drill removes it."
+        if not self.standby and "newest" in self.backups:
+            yield from self._late(schedules)
+
+    def _late(self, schedules: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+        """What should have been there by now."""
+        newest, verified = self.backups["newest"], self.backups["verified"]
+        ages = {
+            "backup": newest["age_seconds"] if newest else None,
+            "drill": since(verified["verified_at"]) if verified else None,
+        }
+        said = {"backup": "newest set is", "drill": "last proof by restoring is"}
+        for one in schedules:
+            age = ages.get(one["operation"])
+            if age is not None and age > one["pause"] + LENIENCY_SECONDS:
+                yield (
+                    f"The {said[one['operation']]} {span(age)} old, and there should be one every {span(one['pause'])}:"
+                    f" see why {one['operation']}.yml did not succeed, then run it."
+                )
 
 
 def rows(
@@ -95,6 +148,7 @@ def rows(
     databases: Sequence[str],
     ledgers: Mapping[str, Any],
     comparisons: Mapping[str, Any],
+    backups: Mapping[str, Any],
     error: str = "",
 ) -> list[dict[str, Any]]:
     """What was seen on one host: a row for each of its databases.
@@ -103,14 +157,17 @@ def rows(
         host: what all of its rows have in common: ``host``, ``environment`` and ``last_run``.
         ledgers: result of a loop over the module ``schema_info`` for these databases; empty when there was none.
         comparisons: result of a loop over ``schema_migration`` that only looked; empty when there was none.
+        backups: result of a loop over ``backup_info`` for these databases; empty when there was none.
         error: why there was none.
     """
-    seen, compared = (dict(zip(databases, loop.get("results", ()))) for loop in (ledgers, comparisons))
+    loops = (ledgers, comparisons, backups)
+    seen, compared, backed_up = (dict(zip(databases, loop.get("results", ()))) for loop in loops)
     return [
         {
             **host,
             "label": f"{host['host']}, {name}" if len(databases) > 1 else host["host"],
             **_row(name, seen.get(name, {}), compared.get(name, {}), error),
+            "backups": _backups(backed_up.get(name, {})),
         }
         for name in databases
     ]
@@ -129,15 +186,89 @@ def _row(database: str, ledger: Mapping[str, Any], comparison: Mapping[str, Any]
     }
 
 
-def screen(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the whole screen as text: a table of all hosts, their newest versions, and what went wrong."""
+def _backups(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What the screen needs of a result of ``backup_info``, or why there is none."""
+    if "newest" in found:
+        return {key: found[key] for key in ("newest", "verified", "kept", "unfinished", "problem")}
+    reason = failure_of(found)
+    return {"problem": f"Its backups could not be looked at: {reason}"} if reason else {}
+
+
+def screen(rows: Sequence[Mapping[str, Any]], schedules: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Return the whole screen as text.
+
+    A table of all hosts, one of their backups, their newest versions, what runs by itself, and what went wrong.
+
+    Parameters:
+        schedules: for each environment, what ``schedule.look`` says, completed by ``with_record``.
+    """
     parsed = [Row.from_mapping(row) for row in rows]
     if not parsed:
         return "No host matches."
-    notes = [note for row in parsed for note in row.notes()]
+    notes = [note for row in parsed for note in row.notes(schedules.get(row.environment, ()))]
     lines = _table([HEADINGS, *(row.cells() for row in parsed)])
+    backed_up = [row.backup_cells() for row in parsed if "newest" in row.backups and not row.standby]
+    backups = ["", *_table([BACKUP_HEADINGS, *backed_up])] if backed_up else []
     ledgers = [line for row in parsed for line in row.ledger()]
-    return "\n".join([*lines, *ledgers, *(["", *notes] if notes else [])])
+    planned = [schedule_text(environment, schedule) for environment, schedule in schedules.items() if schedule]
+    notes += [note for environment, schedule in schedules.items() for note in _failures(environment, schedule)]
+    return "\n".join(
+        [*lines, *backups, *ledgers, *(["", *planned] if planned else []), *(["", *notes] if notes else [])]
+    )
+
+
+def proof_text(verified: Mapping[str, Any], newest: Mapping[str, Any]) -> str:
+    """Return when a restore has last proven a set, how long it took, and which one that was if it is not the newest."""
+    if not verified:
+        return "never"
+    facts = [f"{span(since(verified['verified_at']))} ago" if verified.get("verified_at") else "at an unknown time"]
+    if verified.get("recovery_seconds") is not None:
+        facts.append(f"in {verified['recovery_seconds']:.1f} s")
+    if verified["set"] != newest.get("set"):
+        facts.append(f"set {verified['set']}")
+    return ", ".join(facts)
+
+
+def schedule_text(environment: str, schedule: Sequence[Mapping[str, Any]]) -> str:
+    """Return one line about what runs by itself in an environment."""
+    return f"{environment} runs by itself: {'; '.join(map(_planned, schedule))}."
+
+
+def _planned(one: Mapping[str, Any]) -> str:
+    if one["result"] == "running":
+        return f"{one['operation']} running since {_moment(one['last'])}"
+    last = f"{one['result']} {_moment(one['last'])}".rstrip() if one["result"] else "not seen yet"
+    return f"{one['operation']} next {_moment(one['next']) or 'never'}, last {last}"
+
+
+def _failures(environment: str, schedule: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for one in schedule:
+        name = f"{environment}: The scheduled {one['operation']}"
+        if not one["active"]:
+            yield f"{name} does not run any more, since its timer {one['unit']}.timer was stopped: run schedule.yml."
+        if one["result"] == "failed":
+            yield f"{name} failed {_moment(one['last'])}; its run record says why, and so does {one['log']}."
+
+
+def with_record(one: Mapping[str, Any], record: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Complete what is known of a scheduled operation by its run record, where the machine knows no result."""
+    if one["result"] or not record:
+        return dict(one)
+    result = {"succeeded": "succeeded", "running": "running"}.get(str(record.get("outcome")), "failed")
+    return {**one, "result": result, "last": record.get("started_at")}
+
+
+def span(seconds: float) -> str:
+    """Return a duration for people: ``41 s``, ``12 min``, ``3 h``, ``2 d``."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def since(timestamp: str) -> float:
+    """Return how many seconds ago a time in RFC 3339 was."""
+    return (datetime.now(timezone.utc) - datetime.fromisoformat(timestamp.replace("Z", "+00:00"))).total_seconds()
 
 
 def pending_text(names: Sequence[str]) -> str:

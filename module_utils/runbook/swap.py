@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.journal import (
@@ -25,22 +26,33 @@ from ansible.module_utils.runbook.journal import (
     Noted,
     comment_on,
     free_name,
+    read,
     rfc3339,
 )
 from ansible.module_utils.runbook.ledger import identifier
 from ansible.module_utils.runbook.runlock import RunLock
-from ansible.module_utils.runbook.session import Session, SqlError
+from ansible.module_utils.runbook.session import LOCK_NOT_AVAILABLE, QUERY_CANCELED, Session, SqlError
 
 # Another session is in the database, a prepared transaction included (PostgreSQL documentation, Appendix A).
 OBJECT_IN_USE = "55006"
-LOCK_NOT_AVAILABLE = "55P03"
 
 _PAUSE = 0.05
 
+# What a later attempt may find settled: somebody has come in, or is changing the same databases.
+_PASSING = (OBJECT_IN_USE, LOCK_NOT_AVAILABLE, QUERY_CANCELED)
+
+# To log in again, and to get the run lock back, in seconds. Whoever ended the session may have ended the server.
+_REGAIN_SECONDS = 10.0
+
+# For a change that nobody can be ended for: somebody else's on the same databases, in a transaction that is open.
+_INSIST_SECONDS = 10.0
+
+# The backend type of others' sessions is not for everybody to see.
 _USERS = """
 SELECT pid, coalesce(usename::text, backend_type), application_name::text, client_addr::text
   FROM pg_catalog.pg_stat_activity
- WHERE datid IN (%s, %s) AND pid <> pg_catalog.pg_backend_pid() AND backend_type <> 'autovacuum worker'
+ WHERE datid IN (%s, %s) AND pid <> pg_catalog.pg_backend_pid()
+   AND backend_type IS DISTINCT FROM 'autovacuum worker'
 """
 _PREPARED = """
 SELECT gid FROM pg_catalog.pg_prepared_xacts p JOIN pg_catalog.pg_database d ON d.datname = p.database WHERE d.oid = %s
@@ -82,26 +94,49 @@ def swap(
     """
     session = lock.session
     refuse_prepared(session, databases.live_oid)
-    before = incoming.journal
+    kept = free_name(databases, "before", now) if databases.live else ""
+    ended: set[int] = set()
     began = time.monotonic()
     _close(session, databases, incoming)
     try:
-        kept = free_name(databases, "before", now) if databases.live else ""
         statements = _exchange(session, databases, incoming, kept, phase, keep, now)
-        ended = _until_it_works(lock, databases, incoming, statements, began + timeout)
+        _until_it_works(lock, databases, incoming, statements, began + timeout, ended)
     except BaseException:
-        reopen(session, databases, incoming, before)
-        raise
-    return Swapped(kept, round((time.monotonic() - began) * 1000), ended)
+        if not _came_about(lock, databases, incoming):
+            raise
+    return Swapped(kept, round((time.monotonic() - began) * 1000), len(ended))
 
 
-def reopen(session: Session, databases: Databases, incoming: Noted, journal: Journal) -> None:
-    """Take back what was done for a swap that did not come about."""
-    if not session.alive:
-        return  # the journal says what was on the way; the next run takes it back
-    if session.in_transaction:
-        session.query("ROLLBACK")
-    _together(session, [*_opened(databases), comment_on(incoming.name, journal.text())])
+def _came_about(lock: RunLock, databases: Databases, incoming: Noted) -> bool:
+    """Whether a swap that seemed to fail has succeeded all the same; if not, it is taken back.
+
+    The session may have been ended, even in the moment of the commit. Who is live now is known to the server alone.
+
+    Raises:
+        RunbookError: ``live-closed`` when the server cannot be asked.
+    """
+    try:
+        if not lock.session.alive:
+            lock.regain(_REGAIN_SECONDS)
+        if lock.session.in_transaction:
+            lock.session.query("ROLLBACK")
+        present = read(lock.session, databases.name)
+        if present.live_oid == incoming.oid:
+            return True
+        take_back(lock.session, present)
+    except (RunbookError, SqlError) as error:
+        raise RunbookError(
+            f"The swap was broken off and could not be taken back ({error}). Database {databases.name} may be closed "
+            "to everybody. When the server answers, run this again: it goes on where it stopped; with "
+            "-e restore_action=undo it opens the database instead.",
+            code="live-closed",
+        ) from error
+    return False
+
+
+def begun(databases: Databases) -> list[Noted]:
+    """What was about to take the live database's place when a run died."""
+    return [one for one in (*databases.side, *databases.kept) if one.journal.phase == CLOSING]
 
 
 def take_back(session: Session, databases: Databases) -> bool:
@@ -110,13 +145,13 @@ def take_back(session: Session, databases: Databases) -> bool:
     Returns:
         whether there was such a run.
     """
-    begun = [one for one in (*databases.side, *databases.kept) if one.journal.phase == CLOSING]
-    if not begun:
+    incoming = begun(databases)
+    if not incoming:
         return False
-    statements = [one.note(phase=VERIFIED if one.journal.role == SIDE else DONE) for one in begun]
+    statements = [one.note(phase=VERIFIED if one.journal.role == SIDE else DONE) for one in incoming]
     if databases.live and not databases.live_open:
         statements.append(f"ALTER DATABASE {identifier(databases.name)} ALLOW_CONNECTIONS true")
-    _together(session, statements)
+    _insist(session, statements)
     return True
 
 
@@ -136,18 +171,13 @@ def refuse_prepared(session: Session, oid: int) -> None:
 
 
 def _close(session: Session, databases: Databases, incoming: Noted) -> None:
-    """From here on nobody gets in, superusers included; those who are in stay, for the moment."""
-    statements = []
+    """From here on nobody gets in, superusers included; those who are in stay, for the moment.
+
+    A database that somebody else has closed stays closed if the swap does not come about.
+    """
     if databases.live and databases.live_open:
-        statements.append(f"ALTER DATABASE {identifier(incoming.journal.database)} ALLOW_CONNECTIONS false")
-    statements.append(incoming.note(phase=CLOSING, counterpart=databases.live_oid))
-    _together(session, statements)
-
-
-def _opened(databases: Databases) -> list[str]:
-    if not (databases.live and databases.live_open):
-        return []
-    return [f"ALTER DATABASE {identifier(databases.name)} ALLOW_CONNECTIONS true"]
+        closed = f"ALTER DATABASE {identifier(databases.name)} ALLOW_CONNECTIONS false"
+        _insist(session, [closed, incoming.note(phase=CLOSING, counterpart=databases.live_oid)])
 
 
 def _exchange(
@@ -177,33 +207,44 @@ def _exchange(
 
 
 def _until_it_works(
-    lock: RunLock, databases: Databases, incoming: Noted, statements: Sequence[str], deadline: float
-) -> int:
-    """End whoever is in either database, then rename, until that succeeds."""
+    lock: RunLock,
+    databases: Databases,
+    incoming: Noted,
+    statements: Sequence[str],
+    deadline: float,
+    ended: set[int],
+) -> None:
+    """End whoever is in either database, then rename, until that succeeds; notes in ``ended`` who had to go."""
     session = lock.session
-    ended: set[int] = set()
+    said = "nothing"
     while True:
         users = session.query(_USERS, databases.live_oid, incoming.oid)
         if not users:
             try:
                 lock.assure()
                 _together(session, statements)
-                return len(ended)
+                return
             except SqlError as error:
-                if error.sqlstate not in (OBJECT_IN_USE, LOCK_NOT_AVAILABLE) or time.monotonic() > deadline:
+                if error.sqlstate not in _PASSING:
                     raise
+                said = error.message
         if time.monotonic() > deadline:
-            who = ", ".join(f"pid {pid} ({user}, {name or 'no application name'})" for pid, user, name, _ in users)
-            raise RunbookError(
-                f"These sessions in database {incoming.journal.database} did not end: {who}. The live database is open "
-                "again and unchanged. A superuser can end them: SELECT pg_terminate_backend(PID); or give it longer "
-                "with -e restore_swap_timeout=60s.",
-                code="in-use",
-            )
+            raise _in_use(databases.name, users, said)
         for pid, *_ in users:
             _terminate(session, pid)
             ended.add(pid)
         time.sleep(_PAUSE)
+
+
+def _in_use(database: str, users: Sequence[tuple[Any, ...]], said: str) -> RunbookError:
+    who = ", ".join(f"pid {pid} ({user or 'of a user unknown'}, {name or 'no name'})" for pid, user, name, _ in users)
+    reason = f"these sessions did not end: {who}" if users else f"the server said: {said}"
+    return RunbookError(
+        f"Database {database} could not be exchanged in time; {reason}. It is open again and unchanged. Sessions of a "
+        "superuser only a superuser can end: SELECT pg_terminate_backend(PID). Then run this again, or give it longer "
+        "with -e restore_swap_timeout=60s.",
+        code="in-use",
+    )
 
 
 def _terminate(session: Session, pid: int) -> None:
@@ -215,12 +256,25 @@ def _terminate(session: Session, pid: int) -> None:
             raise
 
 
+def _insist(session: Session, statements: Sequence[str]) -> None:
+    """One transaction, tried again for a while if another one is in the way."""
+    deadline = time.monotonic() + _INSIST_SECONDS
+    while True:
+        try:
+            _together(session, statements)
+            return
+        except SqlError as error:
+            if error.sqlstate not in _PASSING or time.monotonic() > deadline:
+                raise
+        time.sleep(_PAUSE)
+
+
 def _together(session: Session, statements: Sequence[str]) -> None:
-    """One transaction, or nothing."""
+    """One transaction, or nothing. A rename would wait five seconds by itself for somebody to leave."""
     session.query("BEGIN")
     try:
-        session.query("SET LOCAL lock_timeout = '2s'")
-        session.query("SET LOCAL statement_timeout = 0")
+        session.query("SET LOCAL lock_timeout = '1s'")
+        session.query("SET LOCAL statement_timeout = '1s'")
         for statement in statements:
             session.query(statement)
         session.query("COMMIT")

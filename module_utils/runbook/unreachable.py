@@ -31,6 +31,9 @@ _ADVICE = {
     "db_password, db_password_file and db_passfile that is set.",
     r"is not permitted to log in": "Name a user that may log in in db_user, and {login.user} in db_session_role.",
     r'database ".*" does not exist': "Have it created there, or correct db_name.",
+    r'database ".*" is not currently accepting connections': "It is closed to everybody. If a restore was killed "
+    "in the middle of its swap, the same restore.yml command goes on where it stopped; with -e restore_action=undo it "
+    "opens the database again. Otherwise whoever closed it knows why: ALTER DATABASE ... ALLOW_CONNECTIONS true.",
     r'role ".*" does not exist': "Have it created there (CREATE ROLE {login.user} LOGIN), or correct db_user.",
     r"permission denied for database": "Have it granted there: GRANT CONNECT ON DATABASE {login.database} "
     "TO {login.user}.",

@@ -12,6 +12,7 @@ from typing import Any
 
 import ansible.module_utils
 from ansible import constants as C
+from ansible import context
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
@@ -49,8 +50,8 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
             self._migrate(params, task_vars or {}, result)
         except RunbookError as error:
             result.update(error.details, failed=True, msg=error.message, code=error.code)
-        if result.get("failed") and params["restore_command"]:
-            result["msg"] += f" What the database was before this run is in a backup set: {params['restore_command']}"
+        if result.get("failed") and params["backup_set"]:
+            result["msg"] += self._way_back(params, task_vars or {})
         return result
 
     def _migrate(self, params: dict[str, Any], task_vars: dict[str, Any], result: dict[str, Any]) -> None:
@@ -82,6 +83,17 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
             f"The ledger of {params['login_db']} changed each time before this run got its turn. "
             "Find out who else migrates it, then run this again.",
             code="busy",
+        )
+
+    def _way_back(self, params: dict[str, Any], task_vars: dict[str, Any]) -> str:
+        """How to restore the backup set that is behind this run."""
+        given = context.CLIARGS.get("inventory") or ()
+        return presentation.way_back(
+            params["backup_set"],
+            params["login_db"],
+            host=task_vars["inventory_hostname"],
+            one_of_several=isinstance(self._templar.template(task_vars.get("db_name")), list),
+            inventories=() if list(given) == list(C.DEFAULT_HOST_LIST) else given,
         )
 
     def _look(self, params: dict[str, Any], task_vars: dict[str, Any]) -> tuple[Folder, dict[str, Any]]:

@@ -15,6 +15,8 @@ description:
   - A playbook says which operation it is by the play variable C(guard_operation), usually on
     C(import_playbook) of the guard. A playbook without it leaves no record.
   - A record that cannot be written is a warning; it never fails the run.
+  - After a failure it prints whom to call, from the variable C(db_contacts) of the hosts that failed. What the guard
+    refuses is no such failure.
 requirements:
   - Enabled by C(callbacks_enabled = run_record) in C(ansible.cfg).
 options:
@@ -58,18 +60,16 @@ if TYPE_CHECKING:
     from ansible.playbook.play import Play
 
 OPERATION_VARIABLE = "guard_operation"
+MIGRATION, REPLAY = "schema_migration", "standby_replay"
 # What each of the modules that do something to a database says, and who takes it.
 TAKERS = {
-    "schema_migration": run.HostEntry.take,
-    "standby_replay": run.HostEntry.take_replay,
+    MIGRATION: run.HostEntry.take,
+    REPLAY: run.HostEntry.take_replay,
     "database_backup": run.HostEntry.take_backup,
     "database_restore": run.HostEntry.take_restore,
     "database_drill": run.HostEntry.take_drill,
 }
-OF_HOST = "standby_replay"
-"""The module whose result is about the host, and not about one of its databases."""
-
-GUARD, CONTACTS = "guard", "db_contacts"
+GUARD = "runbook_guard"
 SECRET_NAMES = ("password", "pass", "passphrase", "secret", "token")
 
 
@@ -87,6 +87,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
         self._play: Play | None = None
         self._files: list[run.RecordFile] = []
         self._file_of: dict[str, run.RecordFile] = {}
+        self._failures: dict[str, CallbackTaskResult] = {}
         self._warned = False
 
     # --- what Ansible reports ---------------------------------------------------------------------------------
@@ -94,7 +95,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
     def v2_playbook_on_start(self, playbook: Playbook) -> None:
         """Remember the playbook's name; each playbook of a command line has records of its own."""
         self._playbook = str(playbook._file_name)
-        self._files, self._file_of = [], {}
+        self._files, self._file_of, self._failures = [], {}, {}
 
     def v2_playbook_on_play_start(self, play: Play) -> None:
         """Start the records at the first play that names its operation."""
@@ -140,31 +141,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
                     entry.error = None
         for file in self._files:
             self._finish(file, run.FAILED if lost else run.SUCCEEDED)
-        self._say_whom_to_call(lost)
-
-    def _say_whom_to_call(self, lost: set[str]) -> None:
-        """Print the contacts of hosts where something went wrong; a refusal of the guard is for whoever typed it."""
-        wrong = [host for host in lost & self._file_of.keys() if not self._was_refused(host)]
-        lines = contacts.lines(contact for host in sorted(wrong) for contact in self._contacts(host))
-        if lines:
-            self._display.display("\n".join(["Whom to call:", *(f"  {line}" for line in lines)]))
-
-    def _was_refused(self, host: str) -> bool:
-        # The guard speaks once, for all hosts.
-        errors = [entry.error for entry in self._file_of[host].record.hosts.values()]
-        return any(error is not None and error.code == GUARD for error in errors)
-
-    def _contacts(self, name: str) -> list[Any]:
-        if self._play is None:
-            return []
-        manager = self._play.get_variable_manager()
-        hosts = manager._inventory.get_hosts(name)
-        variables = manager.get_vars(play=self._play, host=hosts[0]) if hosts else {}
-        try:
-            found = Templar(loader=self._play.get_loader(), variables=variables).template(variables.get(CONTACTS, []))
-        except AnsibleError:  # what cannot be resolved is no contact
-            return []
-        return list(found) if isinstance(found, list) else []
+        self._say_whom_to_call(sorted(lost & self._failures.keys()))
 
     # --- what that means for the records ----------------------------------------------------------------------
 
@@ -193,6 +170,20 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
         # running exit handlers; like a kill, that is noticed by the next run's sweep.
         atexit.register(self._interrupted, os.getpid())
 
+    def _say_whom_to_call(self, hosts: list[str]) -> None:
+        """Print the contacts of the hosts that failed: on standard error, since the output may be somebody's JSON."""
+        lines = contacts.lines(contact for host in hosts for contact in self._contacts(self._failures[host]))
+        if lines:
+            self._display.display("\n".join(lines), stderr=True)
+
+    def _contacts(self, result: CallbackTaskResult) -> list[Any]:
+        variables, loader = self._variables(result), result.task.get_loader()
+        try:
+            found = Templar(loader=loader, variables=variables).template(variables.get("db_contacts"))
+        except AnsibleError:  # Nobody can be called by a template that cannot be resolved.
+            return []
+        return found if isinstance(found, list) else []
+
     def _follow(self, file: run.RecordFile) -> None:
         self._files.append(file)
         self._file_of.update(dict.fromkeys(file.record.hosts, file))
@@ -200,13 +191,18 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
     def _take(self, result: CallbackTaskResult, failed: bool = False) -> None:
         """Update the host's entry; tasks that say nothing about the database and do not fail are not its business."""
         module = result.task.action.rpartition(".")[2]
+        if failed and module != GUARD:  # What the guard refuses is for whoever typed it to mend.
+            self._failures[result.host.name] = result
         if result.host.name not in self._file_of or not (module in TAKERS or failed):
             return
         file = self._file_of[result.host.name]
         clean = self._cleaner(result)
-        database = result.result.get("database") if module in TAKERS and module != OF_HOST else None
+        # A standby is asked about all of its databases at once.
+        database = result.result.get("database") if module in TAKERS and module != REPLAY else None
         entry = file.record.entry(result.host.name, database)
-        if module in TAKERS:
+        if module == MIGRATION and result.task.check_mode and not file.record.check:
+            entry.take_plan(result.result, clean)
+        elif module in TAKERS:
             TAKERS[module](entry, result.result, clean)
         if failed:
             entry.error = run.HostError.from_result(result.task_name, result.result, clean)
@@ -220,10 +216,13 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
 
     def _cleaner(self, result: CallbackTaskResult) -> Callable[[str], str]:
         """Return the function that masks every secret the host's variables hold."""
-        manager = result.task.get_variable_manager()
-        variables = manager.get_vars(play=self._play, host=result.host, task=result.task, include_hostvars=False)
-        secrets = set(_secrets(variables, result.task.get_loader()))
+        secrets = set(_secrets(self._variables(result), result.task.get_loader()))
         return lambda text: run.scrub(text, secrets)
+
+    def _variables(self, result: CallbackTaskResult) -> dict[str, Any]:
+        manager = result.task.get_variable_manager()
+        found = manager.get_vars(play=self._play, host=result.host, task=result.task, include_hostvars=False)
+        return dict(found)
 
     def _finish(self, file: run.RecordFile, outcome: str) -> None:
         if file.record.outcome == run.RUNNING:

@@ -9,18 +9,23 @@ short_description: Show the state of every environment on one screen
 version_added: "1.0.0"
 author: Schema Runbook contributors
 description:
-  - Renders one line per host and database with its version, its pending migrations and its last run.
+  - Renders one line per host and database with its version, its pending migrations and its last run, one with its
+    backups, and what runs by itself on this machine.
 options:
   _input:
     description:
       - One dictionary per host and database, as the filter C(status_rows) makes them, with C(environment), C(host),
         C(database), C(version) (left out when it is not known), C(pending) (file names), C(error) (why the database
         could not be read or does not go with the files, if so), C(last_run) (the value of the filter C(last_run)),
-        C(applied) (C(ledger.rows) of the module C(schema_info)), C(standby) (whether the server is one) and C(label)
-        (what to call the database below the table, if not by its host).
+        C(applied) (C(ledger.rows) of the module C(schema_info)), C(backups) (what the module C(backup_info) found),
+        C(standby) (whether the server is one) and C(label) (what to call the database below the table, if not by its
+        host).
     type: list
     elements: dict
     required: true
+  directory:
+    description: Folder of the run records, by default the project's.
+    type: path
 """
 
 EXAMPLES = """
@@ -49,11 +54,21 @@ ansible.module_utils.__path__.extend(constants.DEFAULT_MODULE_UTILS_PATH)
 # Imported by the filters themselves: ansible-core loads every filter file again in the process of almost every task.
 
 
-def status_screen(rows: Sequence[Mapping[str, Any]]) -> str:
+def status_screen(rows: Sequence[Mapping[str, Any]], directory: str | None = None) -> str:
     """Return the status screen for the given hosts."""
-    from ansible.module_utils.runbook import status
+    from ansible.module_utils.runbook import record, status
+    from ansible.module_utils.runbook.schedule import Machine, look
 
-    return str(status.screen(rows))
+    schedules = {
+        environment: [
+            status.with_record(
+                one, record.latest(_folder(environment, directory), one["operation"], include_check=False)
+            )
+            for one in look(environment, Machine())
+        ]
+        for environment in dict.fromkeys(str(row["environment"]) for row in rows)
+    }
+    return str(status.screen(rows, schedules))
 
 
 def status_rows(
@@ -61,25 +76,34 @@ def status_rows(
     databases: Sequence[str],
     ledgers: Mapping[str, Any],
     comparisons: Mapping[str, Any],
+    backups: Mapping[str, Any],
     error: str = "",
 ) -> list[dict[str, Any]]:
     """Return what was seen on one host as rows for ``status_screen``, one for each database."""
     from ansible.module_utils.runbook import status
 
-    return list(status.rows(host, databases, ledgers, comparisons, error))
+    return list(status.rows(host, databases, ledgers, comparisons, backups, error))
 
 
 def last_run(environment: str, directory: str | None = None) -> dict[str, Any]:
-    """Return what the newest run of an environment did, check mode aside; empty when there was none."""
+    """Return what the newest run of an environment did, check mode and routine that went well aside; empty for none."""
     from ansible.module_utils.runbook import record, status
-    from ansible.module_utils.runbook.project import runs_directory
 
-    folder = Path(directory or runs_directory(constants.CONFIG_FILE)) / environment
+    folder = _folder(environment, directory)
     try:
         record.sweep(folder)
-        return dict(status.summary(record.latest(folder, include_check=False, without=status.ABOUT_SERVERS)))
+        newest = record.latest(folder, include_check=False, without=status.ABOUT_SERVERS)
+        if newest and newest["operation"] in status.ROUTINE and newest["outcome"] == "succeeded":
+            newest = record.latest(folder, include_check=False, without=(*status.ABOUT_SERVERS, *status.ROUTINE))
+        return dict(status.summary(newest))
     except OSError as error:
         raise AnsibleFilterError(f"The run records in {folder} cannot be read: {error.strerror}.") from error
+
+
+def _folder(environment: str, directory: str | None) -> Path:
+    from ansible.module_utils.runbook.project import runs_directory
+
+    return Path(directory or runs_directory(constants.CONFIG_FILE)) / environment
 
 
 class FilterModule:

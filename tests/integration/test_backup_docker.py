@@ -9,11 +9,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import backups
 import lab
 import pytest
 from ansible.module_utils.runbook import backup, backup_set, container
 from ansible.module_utils.runbook.connection import Login
 from backups import options
+from conftest import Database
 from project import Project, poll, short_folder
 from test_docker_runtime import PASSWORD, connect, inspected, is_ready, psql, start
 
@@ -27,6 +29,7 @@ def shop() -> Iterator[str]:
     name = start(stack, POSTGRES_USER="app", POSTGRES_DB="shop", POSTGRES_PASSWORD=PASSWORD)
     poll(lambda: is_ready(name))
     psql(name, "CREATE TABLE part AS SELECT n, sha256(n::text::bytea) AS photo FROM generate_series(1, 1000) AS n")
+    psql(name, "CREATE TABLE kind (n int) PARTITION BY LIST (n)")
     yield name
     lab.down(stack)
 
@@ -50,10 +53,10 @@ def sealed(folder: Path) -> list[backup_set.BackupSet]:
 
 @contextmanager
 def locked(name: str) -> Iterator[None]:
-    """Somebody who keeps a table from being read, as long as there is a server."""
+    """Somebody who keeps pg_dump, and nobody else, from reading a table, as long as there is a server."""
     session = connect(name)
     session.execute("BEGIN")
-    session.execute("LOCK TABLE part")
+    session.execute("LOCK TABLE ONLY kind")
     try:
         yield
     finally:
@@ -123,30 +126,17 @@ def test_a_container_that_goes_away_in_mid_dump_leaves_no_set(project: Project, 
     assert len(sealed(project.folder)) == 2
 
 
-def test_a_killed_run_leaves_no_sidecar_at_work_for_longer_than_until_the_next_run(project: Project, shop: str) -> None:
+def test_a_sidecar_that_a_killed_run_left_at_work_is_ended(shop: str, tmp_path: Path) -> None:
+    server = container.server(inspected(shop))
+    database = Database(server.host, server.port, server.user, "shop", Path(), PASSWORD)
+    client = {"client_container": server.container, "client_image": server.image}
     with locked(shop):
-        running = project.start("backup.yml", backup_lock_wait="5min")
+        process = backups.start(database, tmp_path, **client, lock_wait="5min")
         poll(lambda: waiting(shop))
-        for pid in modules(project):
-            os.kill(pid, 9)
-        project.finish(running, code=2)
-        assert sidecars() != ""
-        project.run("backup.yml", code=2, backup_lock_wait="200ms", backup_run_lock_wait="30s")
+        process.kill()
+        process.communicate()
+        assert sidecars() != "" and backups.leftovers(tmp_path) != []
+        backups.refused(database, tmp_path, **client, lock_wait="200ms", run_lock_wait="10s")
         poll(lambda: sidecars() == "")
-    assert sealed(project.folder) == []
-    project.run("backup.yml")
-    assert len(sealed(project.folder)) == 1
-
-
-def modules(project: Project) -> list[int]:
-    """The processes of a module that is at work for a project, known by its temporary folder."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            environment = (place / "environ").read_bytes()
-            command = (place / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if str(project.folder).encode() in environment and b"docker" not in command and b"playbook" not in command:
-            found.append(int(place.name))
-    return found
+    assert backups.take(database, tmp_path, **client)["changed"]
+    assert backups.leftovers(tmp_path) == [] and len(backups.sealed(database, tmp_path)) == 1

@@ -133,6 +133,10 @@ SOCKET = 'connection to server on socket "/run/postgresql/.s.PGSQL.5432" failed:
         (f"{TCP}fe_sendauth: no password supplied", "db_password, db_password_file and db_passfile"),
         (f'{TCP}FATAL:  role "cm" is not permitted to log in', "and cm in db_session_role"),
         (f'{TCP}FATAL:  database "shop" does not exist', "or correct db_name"),
+        (
+            f'{TCP}FATAL:  database "shop" is not currently accepting connections',
+            "with -e restore_action=undo it opens",
+        ),
         (f'{SOCKET}FATAL:  role "cm" does not exist', "CREATE ROLE cm LOGIN"),
         (f'{TCP}FATAL:  permission denied for database "shop"', "GRANT CONNECT ON DATABASE shop TO cm"),
         (f'{TCP}FATAL:  no pg_hba.conf entry for host "192.0.2.9"', "db_ssl_mode to require or stricter; it is prefer"),

@@ -111,7 +111,12 @@ def test_passwords_are_never_logged(module: str, monkeypatch: pytest.MonkeyPatch
     options = argument_spec(module, monkeypatch)
     secret = {name: option for name, option in options.items() if "password" in name and option["type"] != "path"}
     assert all(option.get("no_log") for option in secret.values())
-    assert "login_password" in secret or module in ("embedded_server", "requirements_info", "runbook_guard")
+    assert "login_password" in secret or module in (
+        "embedded_server",
+        "requirements_info",
+        "runbook_guard",
+        "runbook_schedule",
+    )
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.ledger import Row, State
 from ansible.module_utils.runbook.migration import Migration, Prepared, prepare, read_folder
 from ansible.module_utils.runbook.plan import Plan, Wanted
+from ansible.parsing.splitter import parse_kv
 
 ONE, TWO, THREE = (Migration(number, f"00{number}_x_y.sql", f"sum{number}") for number in (1, 2, 3))
 
@@ -75,11 +77,36 @@ def test_a_prediction_says_everything_a_run_would_do() -> None:
         "baselined": [],
         "repaired": [{"version": 1, "name": "001_x_y.sql", "checksum": "sum1", "description": "x y"}],
         "to_roll_back": [],
+        "has_changes": True,
         "msg": "Version 1: 1 repaired, 2 to apply.",
     }
     assert json.loads(json.dumps(result)) == result
     assert presentation.predicted(Plan(None, None))["msg"] == "Version none: nothing to do."
     assert presentation.predicted(Plan(3, 1, roll_back=(THREE, TWO)))["to_roll_back"] == ["003_x_y.sql", "002_x_y.sql"]
+
+
+def test_what_has_only_to_be_noted_is_a_change_too() -> None:
+    assert presentation.predicted(Plan(1, 1, adopt=(ONE,)))["has_changes"] is True
+    assert presentation.predicted(Plan(1, 1))["has_changes"] is False
+
+
+def way_back(database: str = "cm", **given: Any) -> list[str]:
+    """The last line of what a failure says about its backup set, as a shell takes it apart."""
+    text = presentation.way_back("20261122T143000Z_v3", database, host="cm-production", **given)
+    return shlex.split(text.splitlines()[-1])
+
+
+def test_a_failure_names_the_command_that_restores() -> None:
+    command = ["ansible-playbook", "restore.yml", "-l", "cm-production", "-e", "restore_backup=20261122T143000Z_v3"]
+    assert way_back() == [*command, "-e", "restore_confirm=cm"]
+    assert way_back(one_of_several=True) == [*command, "-e", "restore_confirm=cm", "-e", "db_name=cm"]
+    assert way_back(inventories=["/srv/my own"])[2:4] == ["-i", "/srv/my own"]
+
+
+@pytest.mark.parametrize("name", ["odd name", "a'b", 'say "x"', "$(reboot)", "x=y", "Größe", "a\\b"])
+def test_odd_names_survive_the_shell_and_ansible(name: str) -> None:
+    (extra,) = [word for word in way_back(name) if word.startswith("restore_confirm")]
+    assert parse_kv(extra) == {"restore_confirm": name}
 
 
 def test_what_is_left_of_a_plan() -> None:

@@ -354,6 +354,7 @@ def test_documentation_shows_every_field() -> None:
     assert set(example["controller"]) == fields(run.Controller)
     assert set(example["ansible"]) == fields(run.Invocation)
     assert set(entry) == fields(run.HostEntry)
+    assert set(entry["backup"]) == fields(run.Backup)
     assert set(migration) == fields(run.Migration)
     assert set(wait) == fields(run.LockWait)
     assert all(f"`{name}`" in page for name in fields(run.Replay))
