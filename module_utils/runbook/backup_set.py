@@ -207,7 +207,7 @@ def _covered(folder: Path) -> list[Path]:
 
 def _read_checksums(path: Path) -> dict[str, str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise _damaged(path, f"cannot be read: {error}") from error
     matches = [_CHECKSUM_LINE.fullmatch(line) for line in lines]

@@ -411,7 +411,18 @@ def clone() -> Iterator[Project]:
     """A copy of the project as a fresh clone has it, with no server running yet; its servers are removed in the end."""
     with short_folder() as folder:
         root = folder / "clone"
-        left = (".git", ".venv", ".embedded", ".runs", ".backups", ".*_cache", ".ansible", "__pycache__", "tests", ".running*")
+        left = (
+            ".git",
+            ".venv",
+            ".embedded",
+            ".runs",
+            ".backups",
+            ".*_cache",
+            ".ansible",
+            "__pycache__",
+            "tests",
+            ".running*",
+        )
         shutil.copytree(ROOT, root, symlinks=True, ignore=shutil.ignore_patterns(*left))
         try:
             yield Project(folder / "own", root=root, runs=root / ".runs")

@@ -11,6 +11,7 @@ from contextlib import closing
 from typing import Any
 
 import backups
+import lab
 import pytest
 from conftest import maintenance
 from engine import ask, do
@@ -134,6 +135,23 @@ def test_undo_without_anything_to_undo_stops_no_service(project: Project) -> Non
     run = project.run("restore.yml", restore_action="undo", db_services=[{"name": "no-such.service"}], code=2)
     assert "There is nothing to undo" in run.error["message"]
     assert "no-such.service" not in run.output
+
+
+@pytest.mark.usefixtures("engine")
+def test_services_rest_during_the_swap_and_run_again_on_the_former_database(project: Project, database: Any) -> None:
+    name = lab.unique_name()
+    lab.docker("run", "--detach", f"--name={name}", "--network=none", "--init", lab.POSTGRES_IMAGE, "sleep", "600")
+    try:
+        started = lab.docker("inspect", "--format={{.State.StartedAt}}", name)
+        services = [{"name": name, "kind": "container"}]
+        smoke = ["sh", "-c", f"docker inspect {name} | grep Status >&2; exit 1"]
+        run = project.run("restore.yml", db_services=services, restore_smoke_command=smoke, code=2)
+        state = lab.docker("inspect", "--format={{.State.Status}} {{.State.StartedAt}}", name).split()
+    finally:
+        lab.docker("rm", "--force", name)
+    assert '"Status": "running"' in run.error["message"]
+    assert state[0] == "running" and state[1] != started.strip()
+    assert rows(database) == 15
 
 
 def _is_open(database: Any) -> bool:
