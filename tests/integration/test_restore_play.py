@@ -140,7 +140,16 @@ def test_undo_without_anything_to_undo_stops_no_service(project: Project) -> Non
 @pytest.mark.usefixtures("engine")
 def test_services_rest_during_the_swap_and_run_again_on_the_former_database(project: Project, database: Any) -> None:
     name = lab.unique_name()
-    lab.docker("run", "--detach", f"--name={name}", "--network=none", "--init", lab.POSTGRES_IMAGE, "sleep", "600")
+    lab.docker(
+        "run",
+        "--detach",
+        f"--name={name}",
+        "--network=none",
+        "--stop-signal=SIGKILL",
+        lab.POSTGRES_IMAGE,
+        "sleep",
+        "600",
+    )
     try:
         started = lab.docker("inspect", "--format={{.State.StartedAt}}", name)
         services = [{"name": name, "kind": "container"}]

@@ -19,6 +19,7 @@ from project import ROOT, poll, short_folder
 pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.xdist_group("schedule")]
 
 PROJECT, PYTHON, SETS = "/srv/runbook", "/srv/venv/bin/python", "/srv/sets"
+SYSTEMD = "/run/systemd"
 UNITS, CRONTAB = "/etc/systemd/system", "/etc/cron.d/schema-runbook-production"
 BACKUP, DRILL = "schema-runbook-production-backup", "schema-runbook-production-drill"
 PASSWORD = "a scheduled $ecret"
@@ -63,10 +64,16 @@ class Control(lab.Host):
             assert unwanted not in done.stdout, done.stdout
         return " ".join(done.stdout.split())
 
-    def set_up(self, check_mode: bool = False, **given: str) -> dict[str, Any]:
-        """Do there what the module does; returns its result, or why it refused as ``refused``."""
+    def set_up(self, check_mode: bool = False, hidden: str = "", **given: Any) -> dict[str, Any]:
+        """Do there what the module does; returns its result, or why it refused as ``refused``.
+
+        Parameters:
+            hidden: a folder that is empty meanwhile.
+        """
         job = json.dumps([{"environment": "production", "project": PROJECT, "python": PYTHON, **given}, check_mode])
-        return dict(json.loads(self.run(PYTHON, "-c", _SET_UP, stdin=job)))
+        hiding = f"mount -t tmpfs none {hidden} && " if hidden else ""
+        command = ["unshare", "--mount", "sh", "-c", f'{hiding}exec "$@"', "sh", PYTHON, "-c", _SET_UP]
+        return dict(json.loads(self.run(*command, stdin=job)))
 
     def files(self) -> dict[str, str]:
         """Everything of a schedule that is there."""
@@ -207,12 +214,16 @@ def test_a_time_that_is_none_is_refused_before_anything_is_written(
 def test_a_timer_takes_a_set_and_a_run_that_fails_is_seen_everywhere(host: Control) -> None:
     host.play("schedule.yml", schedule_backup_at="*:*:*", schedule_spread="0", schedule_drill_at="")
     poll(host.sets, 60)
-    poll(lambda: host.records("backup")[0]["outcome"] == "succeeded")
+    host.play("schedule.yml", schedule_drill_at="")  # the next one comes at night
+    poll(lambda: host.shown(f"{BACKUP}.service", "ActiveState") == "inactive")
+    assert host.shown(f"{BACKUP}.service", "Result") == "success"
+    assert host.records("backup")[-1]["outcome"] == "succeeded"
+
     host.run("systemctl", "stop", "postgresql")
     try:
-        poll(lambda: host.shown(f"{BACKUP}.service", "Result") == "exit-code", 60)
-        host.run("systemctl", "stop", f"{BACKUP}.timer")
-        poll(lambda: host.shown(f"{BACKUP}.service", "ActiveState") == "failed")
+        with pytest.raises(lab.LabError, match="failed"):
+            host.run("systemctl", "start", f"{BACKUP}.service")
+        assert host.shown(f"{BACKUP}.service", "ActiveState") == "failed"
         assert host.shown(f"{BACKUP}.service", "ExecMainStatus") == "2"
         assert host.records("backup")[-1]["outcome"] == "failed"
         log = host.run("journalctl", f"--unit={BACKUP}", "--output=cat")
@@ -228,13 +239,13 @@ def test_a_timer_takes_a_set_and_a_run_that_fails_is_seen_everywhere(host: Contr
 
 
 def test_without_systemd_cron_gets_lines_that_work(host: Control) -> None:
-    here = f"cd {PROJECT} && LANG=C.UTF-8 {PYTHON} -m ansible playbook schedule.yml -l production -i /srv/hosts.json"
-    extra = shlex.quote(json.dumps({"schedule_arguments": ARGUMENTS, "schedule_account": "deploy"}))
-    hidden = f"mount -t tmpfs none /run/systemd && mkdir -p /etc/cron.d && {here} -e {extra}"
     before = host.sets()
-    assert "each a line for cron" in host.run("unshare", "--mount", "sh", "-c", hidden)
+    host.run("mkdir", "--parents", "/etc/cron.d")
+    wish: dict[str, Any] = {"backup_at": "02:15", "limit": "production", "inventories": ["/srv/hosts.json"]}
+    wish |= {"account": "deploy", "arguments": ARGUMENTS}
+    assert "each a line for cron" in host.set_up(hidden=SYSTEMD, **wish)["msg"]
     (text,) = host.files().values()
-    assert "changed=0" in host.run("unshare", "--mount", "sh", "-c", hidden)
+    assert not host.set_up(hidden=SYSTEMD, **wish)["changed"]
 
     (line,) = [line for line in text.splitlines() if "backup.yml" in line]
     fields = line.split(maxsplit=6)
