@@ -27,6 +27,12 @@ options:
     description: How the database is reached; says what the account that runs this lacks for working on it.
     type: str
     choices: [embedded, docker, native, managed]
+  programs:
+    description: Programs that are wanted there as well, by whoever set variables that ask for them.
+    type: list
+    elements: str
+    choices: [age, rclone]
+    default: []
   os_user:
     description: Account that works; says what the one that runs this lacks for handing files to it.
     type: str
@@ -58,7 +64,7 @@ sentences:
   returned: always
   sample: ["/usr/bin/python3 needs psycopg 3.1 or newer (No module named 'psycopg')."]
 missing:
-  description: What is missing, V(psycopg), V(requests), V(acl) or V(account).
+  description: What is missing, V(psycopg), V(requests), V(acl), V(account), or the program.
   type: list
   elements: str
   returned: always
@@ -75,10 +81,11 @@ import os
 import pwd
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.runbook.requirements import to_hand_over, to_work
+from ansible.module_utils.runbook.requirements import PROGRAMS, to_hand_over, to_work
 
 ARGUMENTS = {
     "runtime": {"type": "str", "choices": ["embedded", "docker", "native", "managed"]},
+    "programs": {"type": "list", "elements": "str", "choices": list(PROGRAMS), "default": []},
     "os_user": {"type": "str"},
 }
 
@@ -87,7 +94,8 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=ARGUMENTS, required_one_of=[("runtime", "os_user")], supports_check_mode=True)
     runtime, os_user = module.params["runtime"], module.params["os_user"]
-    found = [*(to_work(runtime) if runtime else ()), *(to_hand_over(os_user) if os_user else ())]
+    programs = module.params["programs"]
+    found = [*(to_work(runtime, programs) if runtime else ()), *(to_hand_over(os_user) if os_user else ())]
     module.exit_json(
         changed=False,
         account=pwd.getpwuid(os.geteuid()).pw_name,

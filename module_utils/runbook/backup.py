@@ -27,7 +27,6 @@ from ansible.module_utils.runbook.dump import AUTO, GZIP, NONE, ZSTD, Dump, Dump
 from ansible.module_utils.runbook.duration import seconds
 from ansible.module_utils.runbook.encryption import check_recipients
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.explain import explain
 from ansible.module_utils.runbook.instructions import instructions, statements
 from ansible.module_utils.runbook.manifest import Manifest
 from ansible.module_utils.runbook.runlock import RunLock, held
@@ -113,19 +112,23 @@ def take(login: Login, params: Mapping[str, Any], check_mode: bool) -> dict[str,
     store = Store.of(params, login.database)
     policy, options, now = _policy(params), _dump_options(params), datetime.now(timezone.utc)
     max_age = timedelta(seconds=seconds("max_age", params))
-    _check_place(params, store)
-    look = _look(login, params)
-    fresh = _fresh(store.sealed(), look.schema_version, now, max_age)
-    if fresh is not None:
-        return _relied_on(fresh, login, now)
-    _require_space(store, look, login)
-    if check_mode:
-        return _predicted(store, policy, SetName(now, look.schema_version), login)
+    with _given_up(login, params, store):
+        _check_place(params, store)
+        look = _look(login, params)
+        fresh = _fresh(store.sealed(), look.schema_version, now, max_age)
+        if fresh is not None:
+            return _relied_on(fresh, login, now)
+        _require_space(store, look, login)
+        if check_mode:
+            return _predicted(store, policy, SetName(now, look.schema_version), login)
     clock = Stopwatch()
-    with held(login, params, OPERATION) as lock:
-        with clock.phase("total"), _given_up(login, params, store):
-            made = _make(lock, login, params, options, store, clock)
-        removed = _remove(store, policy, made, params)
+    try:
+        with held(login, params, OPERATION) as lock:
+            with clock.phase("total"), _given_up(login, params, store):
+                made = _make(lock, login, params, options, store, clock)
+            removed = _remove(store, policy, made, params)
+    except SqlError as error:
+        raise _explained(_as_sentence(error, login), login, params) from error
     return _taken(made, store, login, removed, clock)
 
 
@@ -239,7 +242,7 @@ def _look(login: Login, params: Mapping[str, Any]) -> _Look:
     Raises:
         RunbookError: what will keep it from being dumped.
     """
-    with _given_up(login, params), connect(login, application_name("info")) as session:
+    with connect(login, application_name("info")) as session:
         refuse_old(session, login)
         refuse_transaction_pooling(session, login)
         _refuse_standby(session, login)
@@ -281,21 +284,27 @@ def _fresh(sets: list[BackupSet], version: int, now: datetime, max_age: timedelt
 
 
 @contextmanager
-def _given_up(login: Login, params: Mapping[str, Any], store: Store | None = None) -> Iterator[None]:
+def _given_up(login: Login, params: Mapping[str, Any], store: Store) -> Iterator[None]:
     """Say what a failure means: where it happened, who was in the way, and that nothing counts that was begun."""
     try:
         yield
     except OSError as error:
-        place = error.filename or (store and store.folder)
         raise RunbookError(
-            f"The backup of {login} failed at {place}: {error.strerror}. {_NOTHING_NEW} Modules run as account "
-            f"{account()} on this host.",
+            f"The backup of {login} failed at {error.filename or store.folder}: {error.strerror}. {_NOTHING_NEW} "
+            f"Modules run as account {account()} on this host.",
             code="disk-full" if error.errno == errno.ENOSPC else "file",
         ) from error
     except SqlError as error:
-        raise _explained(explain(error, f"The backup of {login}", ""), login, params) from error
+        raise _explained(_as_sentence(error, login), login, params) from error
     except RunbookError as error:
         raise _explained(error, login, params) from error
+
+
+def _as_sentence(error: SqlError, login: Login) -> RunbookError:
+    said = " ".join(f"{part.rstrip('.')}." for part in (error.message, error.detail, error.hint) if part)
+    if error.lost:
+        said = f"the connection to the server was lost. {said} See that the server is up, and run this again."
+    return RunbookError(f"The backup of {login} failed: {said}", code="connection-lost" if error.lost else "sql")
 
 
 def _explained(error: RunbookError, login: Login, params: Mapping[str, Any]) -> RunbookError:
@@ -348,8 +357,8 @@ def _removable(sets: list[BackupSet], policy: retention.Policy, also: SetName | 
 
 def _remove(store: Store, policy: retention.Policy, made: BackupSet, params: Mapping[str, Any]) -> list[str]:
     """Remove what the policy does not keep. A set loses its name first: half a set never counts."""
-    going = _removable(store.sealed(), policy)
     try:
+        going = _removable(store.sealed(), policy)
         for name in going:
             if store.offsite is not None and params["offsite_prune"]:
                 store.offsite.remove(store.folder.name, name)

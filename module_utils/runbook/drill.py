@@ -2,7 +2,8 @@
 """Proving a backup set by restoring it, where nobody depends on it.
 
 For a server in a container that is a server of its own, from the same image; otherwise a scratch database on the same
-server. The live database is never written to, nor is its run lock held: a drill must not keep anybody from migrating.
+server. The live database is never written to, nor is its run lock held, which would keep everybody from migrating for
+as long as a restore takes; drills have a lock of their own.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from ansible.module_utils.runbook.duration import seconds
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.explain import explain
 from ansible.module_utils.runbook.journal import Databases, Journal
-from ansible.module_utils.runbook.runlock import RunLock
+from ansible.module_utils.runbook.ledger import identifier
+from ansible.module_utils.runbook.manifest import Manifest
+from ansible.module_utils.runbook.runlock import RunLock, held
 from ansible.module_utils.runbook.scratch_server import running
 from ansible.module_utils.runbook.session import Session, SqlError, application_name, connect
 from ansible.module_utils.runbook.source import NEWEST, PLAIN, Source
@@ -77,62 +80,99 @@ def run(login: Login, params: Mapping[str, Any], check_mode: bool) -> dict[str, 
         RunbookError: why the set is not proven.
     """
     store = Store.of(params, login.database)
-    chosen = source.choose(store, params["backup"])
     if check_mode:
-        name = str(chosen) if isinstance(chosen, SetName) else chosen.name
+        name = _name(source.choose(store, params["backup"]))
         return {"changed": True, "set": name, "msg": f"{login.database}: set {name} would be restored and verified."}
-    began, clock = datetime.now(timezone.utc), Stopwatch()
-    try:
-        with clock.phase("recovery"), _alone(login, params):
-            if isinstance(chosen, SetName):
-                chosen = source.fetch(store, chosen)
-            if chosen.state == PLAIN:
-                raise RunbookError("A drill proves backup sets, and a plain file is none. Restore it.", code="option")
-            with _place(login, params, chosen) as place:
-                evidence = _prove(place, login, chosen, params)
-    except SqlError as error:
-        raise explain(error, f"The drill for database {login.database}", "The set is not proven.") from error
-    evidence.facts = _facts(chosen, began, clock, place)
-    write_evidence(chosen.path, evidence.as_dict())
-    proven = SetName.parse(chosen.name)
-    if store.offsite is not None and proven and proven in store.offsite.names(store.folder.name):
-        store.offsite.upload_evidence(chosen.path, store.folder.name, proven)
+    with _alone(login, params):
+        began, clock = datetime.now(timezone.utc), Stopwatch()
+        with clock.phase("recovery"):
+            chosen = _at_hand(store, login, params, clock)
+            with _given_up(login, chosen), _place(login, params, chosen, clock) as place:
+                evidence = _prove(place, login, chosen, params, clock)
+        evidence.facts = _facts(chosen, began, clock, place)
+        _mark(store, chosen, evidence)
     return _proven(login, chosen, evidence)
+
+
+def _name(chosen: Source | SetName) -> str:
+    return str(chosen) if isinstance(chosen, SetName) else chosen.name
 
 
 @contextlib.contextmanager
 def _alone(login: Login, params: Mapping[str, Any]) -> Iterator[None]:
-    """One drill at a time; the lock is another one than that of runs which change the database."""
+    """One drill of a database at a time. The lock is another one than that of runs which change the database."""
     with connect(login.to(params["maintenance_db"]), application_name(f"lock {OPERATION}")) as session:
-        RunLock(session, f"{OPERATION} {login.database}").acquire(seconds("run_lock_wait", params))
+        RunLock(session, f"{login.database} ({OPERATION})").acquire(seconds("run_lock_wait", params))
         yield
 
 
+def _at_hand(store: Store, login: Login, params: Mapping[str, Any], clock: Stopwatch) -> Source:
+    """The set, on this host.
+
+    One that has to be fetched is fetched under the run lock: a backup takes what is not sealed for a dead run's.
+    """
+    chosen = source.choose(store, params["backup"])
+    if isinstance(chosen, SetName):
+        with held(login, params, OPERATION), clock.phase("fetch"):
+            chosen = source.fetch(store, chosen)
+    if chosen.state == PLAIN:
+        raise RunbookError(
+            f"A drill proves backup sets, and {chosen.path} is a plain file. Name a set in drill_backup.", code="option"
+        )
+    return chosen
+
+
 @contextlib.contextmanager
-def _place(login: Login, params: Mapping[str, Any], chosen: Source) -> Iterator[Place]:
+def _given_up(login: Login, chosen: Source) -> Iterator[None]:
+    """Say which set it is that a failure leaves unproven, and what to do about it."""
+    try:
+        yield
+    except SqlError as error:
+        raise _unproven(chosen, explain(error, f"The drill of {login}", "")) from error
+    except OSError as error:
+        raise _unproven(chosen, RunbookError(f"{error.filename}: {error.strerror}.", code="file")) from error
+    except RunbookError as error:
+        raise _unproven(chosen, error) from error
+
+
+def _unproven(chosen: Source, error: RunbookError) -> RunbookError:
+    return RunbookError(
+        f"The backup set {chosen.path} is not proven. {error.message} Nothing was marked, and what the drill had made "
+        "is gone. Take a new set with backup.yml and prove that; if it fails alike, a restore would, too.",
+        code=error.code,
+        **{**error.details, "set": chosen.name},
+    )
+
+
+@contextlib.contextmanager
+def _place(login: Login, params: Mapping[str, Any], chosen: Source, clock: Stopwatch) -> Iterator[Place]:
     maintenance = login.to(params["maintenance_db"])
     client = client_for(maintenance, params, application_name(OPERATION))
     if not isinstance(client, Sidecar):
         yield Place(maintenance, client, separate=False)
         return
     preload = chosen.manifest.server.preload_libraries if chosen.manifest else ()
-    with running(client, preload) as (scratch, its_client):
+    with contextlib.ExitStack() as stack:
+        with clock.phase("start"):
+            scratch, its_client = stack.enter_context(running(client, login.database, preload))
         yield Place(scratch, its_client, separate=True)
 
 
-def _prove(place: Place, login: Login, chosen: Source, params: Mapping[str, Any]) -> Evidence:
+def _prove(place: Place, login: Login, chosen: Source, params: Mapping[str, Any], clock: Stopwatch) -> Evidence:
     with connect(place.login, application_name(OPERATION)) as session:
         databases = journal.read(session, login.database)
         for leftover in databases.scratch:
             side_database.drop(session, leftover.name)
-        _prepare(place, session, databases, chosen, params)
+        with clock.phase("preflight"):
+            _prepare(place, session, databases, chosen, params)
         name = _create(session, databases, chosen)
         try:
-            side_database.restore_into(
-                place.client, name, chosen, params["jobs"], params["decrypt_with"], skipped=_SKIPPED
-            )
-            with connect(place.login.to(name), application_name(OPERATION)) as scratch:
-                return verify(scratch, chosen.manifest, params["smoke_sql"])
+            with clock.phase("restore"):
+                jobs, identity = params["jobs"], params["decrypt_with"]
+                side_database.restore_into(place.client, name, chosen, jobs, identity, skipped=_SKIPPED)
+            evidence = _look_at(place, name, chosen, params, clock)
+            _try_properties(session, name, chosen)
+            return evidence
         finally:
             if session.alive:
                 side_database.drop(session, name)
@@ -147,15 +187,47 @@ def _prepare(place: Place, session: Session, databases: Databases, chosen: Sourc
     roles_file.create_bare(session, findings.missing_roles)
 
 
+def _look_at(place: Place, name: str, chosen: Source, params: Mapping[str, Any], clock: Stopwatch) -> Evidence:
+    """As after a restore, whose time this one measures."""
+    with connect(place.login.to(name), application_name(OPERATION)) as scratch:
+        with clock.phase("analyze"):
+            scratch.query("SET statement_timeout = 0")
+            scratch.query("ANALYZE")
+        with clock.phase("verify"):
+            return verify(scratch, chosen.manifest, params["smoke_sql"])
+
+
+def _try_properties(session: Session, name: str, chosen: Source) -> None:
+    """See that owner, privileges and settings can be given back, and leave the scratch database without them."""
+    session.query("BEGIN")
+    for statement in properties.apply(name, _manifest(chosen).database):
+        session.query(statement)
+    session.query("ROLLBACK")
+
+
 def _create(session: Session, databases: Databases, chosen: Source) -> str:
-    if chosen.manifest is None:
-        raise AssertionError("only sets with a manifest are proven")
+    """An empty database that nobody but its owner may enter."""
     now = datetime.now(timezone.utc)
     name = journal.free_name(databases, OPERATION, now)
     note = Journal(journal.SCRATCH, journal.RESTORING, databases.name, chosen.name, since=journal.rfc3339(now))
-    session.query(properties.create(name, chosen.manifest.database, same_locale=True))
+    session.query(properties.create(name, _manifest(chosen).database, same_locale=True))
     session.query(journal.comment_on(name, note.text()))
+    session.query(f"REVOKE ALL ON DATABASE {identifier(name)} FROM PUBLIC")
     return name
+
+
+def _manifest(chosen: Source) -> Manifest:
+    if chosen.manifest is None:
+        raise AssertionError("only sets with a manifest are proven")
+    return chosen.manifest
+
+
+def _mark(store: Store, chosen: Source, evidence: Evidence) -> None:
+    """Note that the set is proven, here and where its copy is."""
+    write_evidence(chosen.path, evidence.as_dict())
+    name = SetName.parse(chosen.name)
+    if store.offsite is not None and name is not None and name in store.offsite.names(store.folder.name):
+        store.offsite.upload_evidence(chosen.path, store.folder.name, name)
 
 
 def _facts(chosen: Source, began: datetime, clock: Stopwatch, place: Place) -> dict[str, Any]:
@@ -164,6 +236,7 @@ def _facts(chosen: Source, began: datetime, clock: Stopwatch, place: Place) -> d
         "verified_at": journal.rfc3339(datetime.now(timezone.utc)),
         "by": OPERATION,
         "recovery_seconds": clock.seconds["recovery"],
+        "phases": {name: taken for name, taken in clock.seconds.items() if name != "recovery"},
         "loss_seconds": round((began - name.taken_at).total_seconds()) if name else None,
         "server_version": place.client.major,
         "image": place.client.image if isinstance(place.client, Sidecar) else "",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -125,15 +126,15 @@ def way_back(
     command = ["ansible-playbook", "restore.yml"]
     for inventory in inventories:
         command += ["-i", inventory]
-    command += ["-l", host, "-e", f"restore_backup={backup_set}", "-e", f"restore_confirm={_extra(database)}"]
+    command += ["-l", host, "-e", _extra("restore_backup", backup_set), "-e", _extra("restore_confirm", database)]
     if one_of_several:
-        command += ["-e", f"db_name={_extra(database)}"]
+        command += ["-e", _extra("db_name", database)]
     return f"\nTo have the database again as it was before this run:\n{shlex.join(command)}"
 
 
-def _extra(value: str) -> str:
-    """A value as ``-e name=value`` takes it; there, white space separates one variable from the next."""
-    return value if _PLAIN.fullmatch(value) else shlex.quote(value)
+def _extra(name: str, value: str) -> str:
+    """A variable for ``-e``, which takes a value with white space or quotes as JSON only."""
+    return f"{name}={value}" if _PLAIN.fullmatch(value) else json.dumps({name: value}, ensure_ascii=False)
 
 
 def diff(database: str, state: State, plan: Plan, files: Sequence[Prepared]) -> list[dict[str, Any]]:

@@ -9,11 +9,14 @@ import pwd
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 OLDEST_PSYCOPG = (3, 1)
 """The first psycopg that the engine is written for."""
+
+PROGRAMS = {"age": "encrypted backups need", "rclone": "off-site copies of backups need"}
+"""Programs that only some hosts have to have, and what for; packages have the same names."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Missing:
     """Something a host does not have.
 
     Attributes:
-        name: ``psycopg``, ``requests``, ``acl`` or ``account``.
+        name: ``psycopg``, ``requests``, ``acl``, ``account``, or the program.
         sentence: what is missing, and what to do when no package brings it.
         by_package: whether a package of the system can bring it.
     """
@@ -31,13 +34,14 @@ class Missing:
     by_package: bool
 
 
-def to_work(runtime: str) -> Iterator[Missing]:
+def to_work(runtime: str, programs: Sequence[str] = ()) -> Iterator[Missing]:
     """What the account that runs this lacks for working on a database.
 
     Client programs are not asked for: nothing but ``up.yml`` and ``down.yml`` needs ``docker compose``, and says so.
 
     Parameters:
         runtime: how the database is reached, as in ``db_runtime``.
+        programs: which of ``PROGRAMS`` are wanted there.
     """
     psycopg = why_unusable("psycopg", OLDEST_PSYCOPG)
     if psycopg is not None:
@@ -46,6 +50,9 @@ def to_work(runtime: str) -> Iterator[Missing]:
     requests = why_unusable("requests") if runtime == "docker" else None
     if requests is not None:
         yield _library("requests", "requests", requests, "requests")
+    for program in programs:
+        if not shutil.which(program):
+            yield Missing(program, f"There is no {program}, which {PROGRAMS[program]}: the package {program}.", True)
 
 
 def to_hand_over(account: str) -> Iterator[Missing]:

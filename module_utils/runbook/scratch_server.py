@@ -21,22 +21,22 @@ from ansible.module_utils.runbook.connection import Login
 from ansible.module_utils.runbook.errors import RunbookError
 
 LABEL = "schema-runbook.drill"
-"""The label of such a container; its value is the id of the container that it stands in for."""
+"""The label of such a container; its value says which drills it belongs to."""
 
+_FOLDER = f"{LABEL}.folder"
+_PREFIX = "schema-runbook-drill-"
 _USER = "postgres"
 _PATIENCE = 120
 _PAUSE = 0.2
 _LINES_SHOWN = 3
 
-# Nothing in it has to outlive the drill.
-_QUICK = ["fsync=off", "full_page_writes=off", "max_wal_size=4GB"]
-
 
 @contextlib.contextmanager
-def running(client: Sidecar, preload: Sequence[str]) -> Iterator[tuple[Login, Sidecar]]:
+def running(client: Sidecar, database: str, preload: Sequence[str]) -> Iterator[tuple[Login, Sidecar]]:
     """Start a server like the one that ``client`` is for, and remove it in any case.
 
     Parameters:
+        database: whose drill it is. Of that there is one at a time, so what is there of it already was left behind.
         preload: shared_preload_libraries.
 
     Yields:
@@ -45,35 +45,53 @@ def running(client: Sidecar, preload: Sequence[str]) -> Iterator[tuple[Login, Si
     Raises:
         RunbookError: ``scratch-server`` when it does not come up.
     """
-    remove_leftovers(client.container)
+    # The server's name outlives its container, so that what was left is found after an upgrade, too.
+    drill = f"{_docker('inspect', '--format={{.Name}}', client.container)}/{database}"
+    remove_leftovers(drill)
     # Short, since the path of a socket has to fit into 107 bytes.
-    folder = Path(tempfile.mkdtemp(prefix="schema-runbook-drill-", dir="/tmp"))  # noqa: S108
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir="/tmp"))  # noqa: S108
     sockets = folder / "s"
     sockets.mkdir()
     sockets.chmod(0o777)  # the image's own account writes there; nobody else gets through the folder above
-    name = f"schema-runbook-drill-{secrets.token_hex(4)}"
+    name = f"{_PREFIX}{secrets.token_hex(4)}"
+    labels = [f"--label={LABEL}={drill}", f"--label={_FOLDER}={folder}"]
     try:
-        _docker(*_run(name, client, sockets, preload))
+        _docker(*_run(name, labels, client.image, sockets, preload))
         _wait(name)
         environment = {"PGHOST": "127.0.0.1", "PGPORT": "5432", "PGUSER": _USER, "PGDATABASE": "postgres"}
         yield Login(str(sockets), 5432, _USER, "postgres"), Sidecar(client.major, name, client.image, environment)
     finally:
-        subprocess.run(["docker", "rm", "--force", "--volumes", name], capture_output=True, check=False)
+        _remove(name, folder, client.image)
+
+
+def remove_leftovers(drill: str) -> None:
+    """Remove what drills that were killed have left: container, data and folder."""
+    for one in _docker("ps", "--all", "--quiet", "--no-trunc", f"--filter=label={LABEL}={drill}").split():
+        shown = _docker("inspect", f'--format={{{{.Image}}}} {{{{index .Config.Labels "{_FOLDER}"}}}}', one)
+        image, _, folder = shown.partition(" ")
+        _remove(one, Path(folder), image)
+
+
+def _remove(container: str, folder: Path, image: str) -> None:
+    """The socket belongs to the image's account: where that is not ours to remove, the image has to do it."""
+    subprocess.run(["docker", "rm", "--force", "--volumes", container], capture_output=True, check=False)
+    if not folder.name.startswith(_PREFIX):
+        return  # no label can make us remove something else
+    with contextlib.suppress(PermissionError, FileNotFoundError):
+        shutil.rmtree(folder)
+    if folder.exists():
+        emptying = ["docker", "run", "--rm", "--pull=never", "--network=none", "--user=0", "--entrypoint=rm"]
+        emptying += [f"--mount=type=bind,source={folder},target=/drill", image, "-rf", "/drill/s"]
+        subprocess.run(emptying, capture_output=True, check=False)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def remove_leftovers(container: str) -> None:
-    """Remove what drills for a container have left that were killed."""
-    found = _docker("ps", "--all", "--quiet", "--no-trunc", f"--filter=label={LABEL}={container}").split()
-    for one in found:
-        _docker("rm", "--force", "--volumes", one)
-
-
-def _run(name: str, client: Sidecar, sockets: Path, preload: Sequence[str]) -> list[str]:
-    command = ["run", "--detach", "--pull=never", "--network=none", f"--name={name}"]
-    command += [f"--label={LABEL}={client.container}", "--env=POSTGRES_HOST_AUTH_METHOD=trust"]
-    command += [f"--mount=type=bind,source={sockets},target=/var/run/postgresql", client.image, "postgres"]
-    settings = ["listen_addresses=127.0.0.1", f"shared_preload_libraries={','.join(preload)}", *_QUICK]
+def _run(name: str, labels: Sequence[str], image: str, sockets: Path, preload: Sequence[str]) -> list[str]:
+    """As durable as any server is, since the time it takes is measured."""
+    command = ["run", "--detach", "--pull=never", "--network=none", f"--name={name}", *labels]
+    command += ["--env=POSTGRES_HOST_AUTH_METHOD=trust"]
+    command += [f"--mount=type=bind,source={sockets},target=/var/run/postgresql", image, "postgres"]
+    settings = ["listen_addresses=127.0.0.1", f"shared_preload_libraries={','.join(preload)}"]
     return [*command, *(word for setting in settings for word in ("-c", setting))]
 
 

@@ -17,9 +17,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psycopg
@@ -31,15 +32,20 @@ import ansible.module_utils  # noqa: E402
 
 ansible.module_utils.__path__.append(str(ROOT / "module_utils"))
 
+import backups  # noqa: E402
 import engine  # noqa: E402
-from ansible.module_utils.runbook import embedded  # noqa: E402
+from ansible.module_utils.runbook import backup, embedded, restoration  # noqa: E402
 from ansible.module_utils.runbook.application import apply_bundle  # noqa: E402
 from ansible.module_utils.runbook.bundle import write_bundle  # noqa: E402
+from ansible.module_utils.runbook.client import find_program  # noqa: E402
 
 SMALL_FILES = 1_000
 APPLIED_VERSIONS = 10_000
 COPY_MEGABYTES = 50
 MODULE_MEGABYTES = 64
+
+SMALL_SHOP, SHOP, LARGE_SHOP = 100, 300, 1024
+"""Sizes of databases to back up and to restore, in megabytes."""
 
 # A migration as people write them: a table, an index, first rows, an afterthought.
 SMALL_FILE = """\
@@ -60,7 +66,45 @@ VALUES ('Ada; "the first"', 12.50), ('Grace', 7), ('Edsger', 0.99);
 ALTER TABLE {schema}.orders_{number} ADD COLUMN note text;
 """
 
-PARTS = "abc"
+# What is backed up: several tables, keys, indexes, text that compresses as text does.
+SHOP_TABLES = """\
+CREATE SCHEMA shop;
+CREATE TABLE shop.customers (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text NOT NULL,
+    email text NOT NULL UNIQUE,
+    since timestamptz NOT NULL
+);
+CREATE TABLE shop.orders (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    customer bigint NOT NULL REFERENCES shop.customers,
+    state text NOT NULL CHECK (state IN ('open', 'paid', 'sent')),
+    amount numeric(12, 2) NOT NULL,
+    ordered_at timestamptz NOT NULL,
+    note text
+);
+CREATE INDEX orders_customer ON shop.orders (customer, ordered_at);
+CREATE INDEX orders_open ON shop.orders (ordered_at) WHERE state = 'open';
+CREATE TABLE shop.events (id bigserial PRIMARY KEY, at timestamptz NOT NULL, payload jsonb NOT NULL);
+CREATE INDEX events_at ON shop.events (at);
+CREATE TABLE shop.heartbeats (id bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp());
+"""
+
+# One round of rows, about 10 MB with their indexes.
+SHOP_ROWS = """\
+INSERT INTO shop.customers (name, email, since)
+SELECT 'Customer ' || md5(n::text), md5(random()::text) || '@example.com', now() - n * interval '1 minute'
+  FROM generate_series(1, 3000) AS n;
+INSERT INTO shop.orders (customer, state, amount, ordered_at, note)
+SELECT 1 + floor(random() * 3000), (ARRAY['open', 'paid', 'sent'])[1 + n % 3], random() * 1000, now() - n * interval '1 s',
+       'Please ' || repeat(md5(random()::text) || ' ', n % 4)
+  FROM generate_series(1, 30000) AS n;
+INSERT INTO shop.events (at, payload)
+SELECT now() - n * interval '1 s', jsonb_build_object('kind', 'visit', 'page', md5(random()::text), 'number', n)
+  FROM generate_series(1, 12000) AS n;
+"""
+
+PARTS = "abcdef"
 
 DBMATE = "@dbmate/linux-x64"
 
@@ -314,7 +358,7 @@ def nothing_to_do(stage: Stage, rounds: int) -> list[Figure]:
     database = stage.database()
     # A baseline writes the ledger rows that applying would; what is measured reads nothing else.
     engine.migrated(database, folder, state="baseline", version=str(APPLIED_VERSIONS))
-    variables = playbook_variables(stage, database, folder)
+    variables = playbook_variables(stage, database, migrate_directory=str(folder))
     for _ in range(rounds):
         clock.add("bare playbook", timed(lambda: playbook(stage, bare)))
         clock.add("no-op playbook", timed(lambda: playbook(stage, ROOT / "migrate.yml", variables)))
@@ -331,8 +375,8 @@ BARE = """\
 """
 
 
-def playbook_variables(stage: Stage, database: Database, folder: Path, **more: object) -> Path:
-    """A file for ``-e @``: the bench's server as a managed one, and the folder to migrate from."""
+def playbook_variables(stage: Stage, database: Database, **more: object) -> Path:
+    """A file for ``-e @``: the bench's server as a managed one, and further variables."""
     variables = {
         "db_runtime": "managed",
         "db_host": database.host,
@@ -340,7 +384,6 @@ def playbook_variables(stage: Stage, database: Database, folder: Path, **more: o
         "db_user": database.user,
         "db_name": database.database,
         "db_passfile": str(database.passfile),
-        "migrate_directory": str(folder),
         **more,
     }
     file = stage.folder / "variables.json"
@@ -378,11 +421,14 @@ def memory(stage: Stage) -> list[Figure]:
     small = write_small_files(stage.folder / "small", SMALL_FILES)
     return [
         Figure(
-            f"(c) module process, {SMALL_FILES} small files", [peak_megabytes(stage, small)], MODULE_MEGABYTES, " MB"
+            f"(c) module process, {SMALL_FILES} small files",
+            [peak_megabytes(stage, stage.database(), "migrate.yml", migrate_directory=str(small))],
+            MODULE_MEGABYTES,
+            " MB",
         ),
         Figure(
             f"(c) module process, one COPY file of {largest:.0f} MB",
-            [peak_megabytes(stage, copy)],
+            [peak_megabytes(stage, stage.database(), "migrate.yml", migrate_directory=str(copy))],
             round(MODULE_MEGABYTES + largest),
             " MB",
         ),
@@ -404,16 +450,175 @@ def write_copy_file(folder: Path) -> Path:
     return folder
 
 
-def peak_megabytes(stage: Stage, folder: Path) -> float:
-    """Apply a folder through the playbook; returns the most that one of its module processes used."""
+def peak_megabytes(stage: Stage, database: Database, book: str, **more: object) -> float:
+    """Run a playbook; returns the most that one of its module processes used."""
     note = stage.folder / "peaks"
     note.write_text("")
     interpreter = stage.folder / "python-noting-memory"
     interpreter.write_text(INTERPRETER.format(python=sys.executable, note=str(note)))
     interpreter.chmod(0o755)
-    variables = playbook_variables(stage, stage.database(), folder, ansible_python_interpreter=str(interpreter))
-    playbook(stage, ROOT / "migrate.yml", variables)
+    playbook(
+        stage, ROOT / book, playbook_variables(stage, database, ansible_python_interpreter=str(interpreter), **more)
+    )
     return max(int(line) for line in note.read_text().split()) / 1024
+
+
+# --- (d) backups and restores ---------------------------------------------------------------------------------------
+
+
+def shop(stage: Stage, megabytes: int) -> Database:
+    """A database of about that size."""
+    database = stage.database()
+    with connect(database) as session:
+        session.execute(SHOP_TABLES)
+        while session.execute("SELECT pg_database_size(current_database())").fetchone()[0] < megabytes * 2**20:
+            session.execute(SHOP_ROWS)
+        session.execute("VACUUM ANALYZE")
+        session.execute("CHECKPOINT")
+    return database
+
+
+def connect(database: Database) -> psycopg.Connection[tuple]:
+    """An autocommit session."""
+    address = {"host": database.host, "port": database.port, "dbname": database.database}
+    return psycopg.connect(**address, user=database.user, password=database.password, autocommit=True)
+
+
+def backups_and_restores(stage: Stage, rounds: int) -> list[Figure]:
+    """A sealed set and a bare dump take turns, then a verified restore and a bare one; compression is the same."""
+    database = shop(stage, SHOP)
+    sets, dumps = stage.folder / "sets", stage.folder / "dumps"
+    clock = Clock()
+    for number in range(rounds):
+        dump = dumps / str(number)
+        dumps.mkdir(exist_ok=True)
+        for turn in ("sealed set", "pg_dump")[:: 1 if number % 2 else -1]:
+            if turn == "pg_dump":
+                clock.add(turn, timed(lambda: bare_dump(database, dump)))
+            else:
+                clock.add(turn, timed(lambda: take(database, sets)))
+    for number in range(rounds):
+        for turn in ("verified restore", "pg_restore")[:: 1 if number % 2 else -1]:
+            target = replace(database, database=next(_names))
+            if turn == "pg_restore":
+                clock.add(turn, timed(lambda: bare_restore(database, target, dumps / "0")))
+            else:
+                clock.add(turn, timed(lambda: restore(database, target, sets)))
+    say(f"(d) a database of {SHOP} MB, medians: {clock}")
+    return [
+        Figure("(d) sealed set / pg_dump -Fd -j2", clock.ratios("sealed set", "pg_dump"), 1.15),
+        Figure("(d) restore to verified / pg_restore -j2", clock.ratios("verified restore", "pg_restore"), 1.0),
+    ]
+
+
+def take(database: Database, folder: Path) -> None:
+    """A sealed set, as the module takes it."""
+    backup.take(engine.login(database), backups.options(folder, compression="gzip"), False)
+
+
+def bare_dump(database: Database, folder: Path) -> None:
+    """What a script would do; pg_dump sees to it itself that its files are on the disk."""
+    pg_dump = find_program("pg_dump", 18)
+    run([pg_dump, "--format=directory", "--jobs=2", "--compress=gzip", f"--file={folder}"], database.environment)
+
+
+def restore(database: Database, target: Database, folder: Path, **given: object) -> dict[str, object]:
+    """A step of a restore, as the module does it; by default the one that takes time."""
+    defaults = {name: argument.get("default") for name, argument in restoration.RESTORE_ARGUMENTS.items()}
+    place = {"directory": str(folder), "backup_database": database.database, "confirmation": target.database}
+    return restoration.run(engine.login(target), {**defaults, **place, **given}, False)
+
+
+def bare_restore(database: Database, target: Database, folder: Path) -> None:
+    """What a script would do, without looking at the result."""
+    with connect(replace(database, database="postgres")) as session:
+        session.execute(f"CREATE DATABASE {target.database} TEMPLATE template0".encode())
+    pg_restore = find_program("pg_restore", 18)
+    run([pg_restore, "--jobs=2", f"--dbname={target.database}", folder], database.environment)
+
+
+# --- (e) memory of backups and restores ------------------------------------------------------------------------------
+
+
+def memory_of_backups(stage: Stage) -> list[Figure]:
+    """Peak memory of the module processes of backup.yml and restore.yml, for two sizes of databases."""
+    peaks = {size: [*_peaks(stage, shop(stage, size))] for size in (SMALL_SHOP, LARGE_SHOP)}
+    say(f"(e) peaks of backup.yml and restore.yml in MB, by size of the database: {peaks}")
+    return [
+        Figure(f"(e) {playbook}, {LARGE_SHOP} MB / {SMALL_SHOP} MB: peak memory", [large / small], 1.1)
+        for playbook, small, large in zip(("backup", "restore"), *peaks.values(), strict=True)
+    ]
+
+
+def _peaks(stage: Stage, database: Database) -> Iterator[float]:
+    sets = {"backup_directory": str(stage.folder / "sets of memory"), "restore_confirm": database.database}
+    for book in ("backup.yml", "restore.yml"):
+        yield peak_megabytes(stage, database, book, **sets)
+
+
+# --- (f) downtime ----------------------------------------------------------------------------------------------------
+
+
+class Writer(threading.Thread):
+    """An application that writes all the time, and logs in again at once when it is thrown out.
+
+    Parameters:
+        database: what it writes to, by name: whatever is live.
+    """
+
+    def __init__(self, database: Database) -> None:
+        super().__init__()
+        self._database = database
+        self._written: list[float] = []
+        self._done = threading.Event()
+
+    def run(self) -> None:
+        """Write until it is told to stop."""
+        while not self._done.is_set():
+            with contextlib.suppress(psycopg.Error), connect(self._database) as session:
+                while not self._done.is_set():
+                    session.execute("INSERT INTO shop.heartbeats DEFAULT VALUES")
+                    self._written.append(time.perf_counter())
+
+    def longest_pause(self, work: Callable[[], object]) -> float:
+        """The longest time without a successful write while something is done, in seconds."""
+        began = time.perf_counter()
+        work()
+        time.sleep(0.2)  # so that the first write afterwards is seen
+        moments = [began, *(moment for moment in list(self._written) if moment > began)]
+        return max(later - earlier for earlier, later in itertools.pairwise(moments))
+
+    def stop(self) -> None:
+        """Have it end."""
+        self._done.set()
+        self.join()
+
+
+def downtime(stage: Stage) -> list[Figure]:
+    """How long somebody who writes all the time has to wait while a restore is made, swapped and undone."""
+    database, sets = shop(stage, LARGE_SHOP), stage.folder / "sets of downtime"
+    take(database, sets)
+    undo = playbook_variables(
+        stage,
+        database,
+        backup_directory=str(sets),
+        restore_confirm=database.database,
+        restore_action="undo",
+    )
+    writer = Writer(database)
+    writer.start()
+    try:
+        beside = writer.longest_pause(lambda: restore(database, database, sets))
+        swapped = writer.longest_pause(lambda: restore(database, database, sets, state=restoration.SWAPPED))
+        undone = timed(lambda: playbook(stage, ROOT / "restore.yml", undo))
+    finally:
+        writer.stop()
+    name = f"(f) {LARGE_SHOP} MB, longest pause of a writer"
+    return [
+        Figure(f"{name} while it is restored beside", [beside], 2, " s"),
+        Figure(f"{name} in the swap", [swapped], 2, " s"),
+        Figure("(f) restore.yml -e restore_action=undo, all of it", [undone], 5, " s"),
+    ]
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
@@ -448,6 +653,12 @@ def main() -> None:
             figures += nothing_to_do(ready, rounds=2 if given.quick else 7)
         if "c" in given.only:
             figures += memory(ready)
+        if "d" in given.only:
+            figures += backups_and_restores(ready, rounds=1 if given.quick else 5)
+        if "e" in given.only:
+            figures += memory_of_backups(ready)
+        if "f" in given.only:
+            figures += downtime(ready)
     say("\n" + table(figures))
 
 

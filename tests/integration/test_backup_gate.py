@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +39,9 @@ class Production(Project):
         """Run a playbook on production unless told otherwise."""
         return super().run(door, *arguments, code=code, limit=limit, **variables)
 
-    def sets(self, database: str = "") -> list[str]:
-        """The names of a database's sets."""
-        return names(self.database, Path(self.variables["backup_directory"]))
-
-    def own_variables(self) -> str:
-        """A file with what an inventory would say about this database, for a command line given by a message."""
-        file = self.folder / "own.json"
-        file.write_text(json.dumps(self.variables))
-        return f"@{file}"
+    def sets(self, database: Any = None) -> list[str]:
+        """The names of a database's sets, of the test's own unless another one is given."""
+        return names(database or self.database, Path(self.variables["backup_directory"]))
 
 
 @pytest.fixture
@@ -117,6 +111,24 @@ def test_a_failure_says_how_to_get_back_and_that_command_works(project: Producti
     back = project.run(door, *arguments)
     assert versions(database) == [1, 2] and ask(database, "SELECT count(*) FROM public.actor") == [(0,)]
     assert back.host["restore"]["set"] == name and back.host["restore"]["downtime_ms"] is not None
+
+
+def test_of_several_databases_only_those_with_something_to_do_are_backed_up(project: Production, database: Any) -> None:
+    other = replace(database, database=f"{database.database}_other")
+    do(database, f"CREATE DATABASE {other.database}")
+    both = [database.database, other.database]
+    project.run("migrate.yml")
+    second = project.run("migrate.yml", db_name=both)
+    assert second.changed == 2 and versions(other) == [1, 2]
+    assert (len(project.sets()), len(project.sets(other))) == (1, 1)
+    assert [entry["backup"] is not None for entry in second.record["hosts"].values()] == [False, True]
+
+    write(project.init, BROKEN)  # type: ignore[arg-type]
+    failed = project.run("migrate.yml", code=2, db_name=both)
+    ours = failed.record["hosts"]["cm-production"]
+    confirmed = f"-e restore_confirm={database.database} -e db_name={database.database}"
+    assert ours["error"]["message"].endswith(f"-e restore_backup={ours['backup']['set']} {confirmed}")
+    assert len(project.sets(other)) == 2  # every set is sealed before the first file is run
 
 
 def test_elsewhere_the_gate_is_open_unless_asked_for(project: Production, database: Any) -> None:

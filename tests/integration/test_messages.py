@@ -380,9 +380,7 @@ def test_who_is_in_the_way_of_a_lock_is_named(project: Project) -> None:
     assert project.run("migrate.yml").changed == 1
 
 
-@pytest.mark.parametrize(
-    "way_round", [("--start-at-task", "Bring the schema to the wanted version"), ("--skip-tags", "always")]
-)
+@pytest.mark.parametrize("way_round", [("--start-at-task", "*__migrate_task.name*"), ("--skip-tags", "always")])
 def test_a_wrong_confirmation_rolls_nothing_back_even_when_the_guard_is_left_out(
     project: Project, way_round: tuple[str, str]
 ) -> None:

@@ -167,6 +167,8 @@ def test_become_settings_of_the_inventory_do_not_hide_what_is_missing(
         assert lacking.ssh("command", "-v", "setfacl").returncode == 0
         again = project.run("prepare.yml")
         assert again.changed == 0 and "Nothing is missing." in again.text
+        backups = {"backup_encrypt_to": ["age1x"], "backup_offsite": "vault:copies"}
+        assert "To be installed: age, rclone." in project.run("prepare.yml", "--check", **backups).text
 
 
 def test_missing_rights_are_not_taken_for_a_missing_package(lacking: lab.Host) -> None:

@@ -47,6 +47,14 @@ def test_libraries_come_by_package(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.sentence.startswith(f"{sys.executable} needs psycopg 3.1 or newer (")
 
 
+def test_programs_are_only_missed_where_they_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requirements.shutil, "which", lambda program: None)
+    assert list(to_work("native")) == []
+    assert named(to_work("native", ["age", "rclone"])) == {"age": True, "rclone": True}
+    (found,) = to_work("native", ["rclone"])
+    assert found.sentence == "There is no rclone, which off-site copies of backups need: the package rclone."
+
+
 def test_no_package_brings_anything_to_a_virtual_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, "psycopg")
     monkeypatch.setattr(sys, "prefix", "/opt/own")
