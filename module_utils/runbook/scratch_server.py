@@ -29,6 +29,7 @@ _USER = "postgres"
 _PATIENCE = 120
 _PAUSE = 0.2
 _LINES_SHOWN = 3
+_SERIOUS = ("FATAL:", "ERROR:", "PANIC:")
 
 
 @contextlib.contextmanager
@@ -105,8 +106,9 @@ def _wait(name: str) -> None:
         if _docker("inspect", "--format={{.State.Running}}", name) != "true":
             break
         time.sleep(_PAUSE)
-    said = subprocess.run(["docker", "logs", "--tail=20", name], capture_output=True, text=True, check=False)
+    said = subprocess.run(["docker", "logs", "--tail=50", name], capture_output=True, text=True, check=False)
     lines = [line.strip() for line in (said.stdout + said.stderr).splitlines() if line.strip()]
+    lines = [line for line in lines if any(sign in line for sign in _SERIOUS)] or lines
     raise RunbookError(
         "The scratch server for the drill, a container of production's image, did not come up: "
         f"{' / '.join(lines[-_LINES_SHOWN:]) or 'it did not say why'}.",

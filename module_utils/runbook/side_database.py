@@ -29,7 +29,9 @@ _CHUNK = 1024 * 1024
 
 
 def drop(session: Session, name: str) -> None:
-    """Remove a side database, with whoever is still in it."""
+    """Remove a side database, with whoever is still in it. A transaction that has failed before ends first."""
+    if session.in_transaction:
+        session.query("ROLLBACK")
     session.query(f"DROP DATABASE IF EXISTS {identifier(name)} WITH (FORCE)")
 
 

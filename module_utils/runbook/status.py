@@ -6,10 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
+from ansible.module_utils.runbook import record
 from ansible.module_utils.runbook.errors import failure_of
+from ansible.module_utils.runbook.schedule import Machine, look
 from ansible.module_utils.runbook.space import readable
 
 HEADINGS = ("ENVIRONMENT", "HOST", "DATABASE", "VERSION", "PENDING", "LAST RUN")
@@ -200,7 +202,7 @@ def screen(rows: Sequence[Mapping[str, Any]], schedules: Mapping[str, Sequence[M
     A table of all hosts, one of their backups, their newest versions, what runs by itself, and what went wrong.
 
     Parameters:
-        schedules: for each environment, what ``schedule.look`` says, completed by ``with_record``.
+        schedules: for each environment, what ``schedules`` says.
     """
     parsed = [Row.from_mapping(row) for row in rows]
     if not parsed:
@@ -250,12 +252,37 @@ def _failures(environment: str, schedule: Sequence[Mapping[str, Any]]) -> Iterat
             yield f"{name} failed {_moment(one['last'])}; its run record says why, and so does {one['log']}."
 
 
-def with_record(one: Mapping[str, Any], record: Mapping[str, Any] | None) -> dict[str, Any]:
+def last_run(folder: Path) -> dict[str, Any]:
+    """Return what the newest run of an environment did, check mode and routine that went well aside; empty for none.
+
+    Parameters:
+        folder: of the environment's run records.
+    """
+    newest = record.latest(folder, include_check=False, without=ABOUT_SERVERS)
+    if newest and newest["operation"] in ROUTINE and newest["outcome"] == "succeeded":
+        newest = record.latest(folder, include_check=False, without=(*ABOUT_SERVERS, *ROUTINE))
+    return summary(newest)
+
+
+def schedules(folders: Mapping[str, Path], machine: Machine) -> dict[str, list[dict[str, Any]]]:
+    """Return what runs by itself on a machine, as ``schedule.look`` says, for each environment.
+
+    Parameters:
+        folders: of each environment's run records.
+    """
+    return {
+        environment: [_with_record(one, folder) for one in look(environment, machine)]
+        for environment, folder in folders.items()
+    }
+
+
+def _with_record(one: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Complete what is known of a scheduled operation by its run record, where the machine knows no result."""
-    if one["result"] or not record:
+    found = None if one["result"] else record.latest(folder, one["operation"], include_check=False)
+    if not found:
         return dict(one)
-    result = {"succeeded": "succeeded", "running": "running"}.get(str(record.get("outcome")), "failed")
-    return {**one, "result": result, "last": record.get("started_at")}
+    result = {"succeeded": "succeeded", "running": "running"}.get(found["outcome"], "failed")
+    return {**one, "result": result, "last": found.get("started_at")}
 
 
 def span(seconds: float) -> str:

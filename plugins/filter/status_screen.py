@@ -56,19 +56,13 @@ ansible.module_utils.__path__.extend(constants.DEFAULT_MODULE_UTILS_PATH)
 
 def status_screen(rows: Sequence[Mapping[str, Any]], directory: str | None = None) -> str:
     """Return the status screen for the given hosts."""
-    from ansible.module_utils.runbook import record, status
-    from ansible.module_utils.runbook.schedule import Machine, look
+    from ansible.module_utils.runbook import status
+    from ansible.module_utils.runbook.schedule import Machine
 
-    schedules = {
-        environment: [
-            status.with_record(
-                one, record.latest(_folder(environment, directory), one["operation"], include_check=False)
-            )
-            for one in look(environment, Machine())
-        ]
-        for environment in dict.fromkeys(str(row["environment"]) for row in rows)
+    folders = {
+        environment: _folder(environment, directory) for environment in (str(row["environment"]) for row in rows)
     }
-    return str(status.screen(rows, schedules))
+    return str(status.screen(rows, status.schedules(folders, Machine())))
 
 
 def status_rows(
@@ -86,16 +80,13 @@ def status_rows(
 
 
 def last_run(environment: str, directory: str | None = None) -> dict[str, Any]:
-    """Return what the newest run of an environment did, check mode and routine that went well aside; empty for none."""
+    """Return what the newest run of an environment did that is worth a look; empty when there was none."""
     from ansible.module_utils.runbook import record, status
 
     folder = _folder(environment, directory)
     try:
         record.sweep(folder)
-        newest = record.latest(folder, include_check=False, without=status.ABOUT_SERVERS)
-        if newest and newest["operation"] in status.ROUTINE and newest["outcome"] == "succeeded":
-            newest = record.latest(folder, include_check=False, without=(*status.ABOUT_SERVERS, *status.ROUTINE))
-        return dict(status.summary(newest))
+        return dict(status.last_run(folder))
     except OSError as error:
         raise AnsibleFilterError(f"The run records in {folder} cannot be read: {error.strerror}.") from error
 

@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -96,8 +97,8 @@ INSERT INTO shop.customers (name, email, since)
 SELECT 'Customer ' || md5(n::text), md5(random()::text) || '@example.com', now() - n * interval '1 minute'
   FROM generate_series(1, 3000) AS n;
 INSERT INTO shop.orders (customer, state, amount, ordered_at, note)
-SELECT 1 + floor(random() * 3000), (ARRAY['open', 'paid', 'sent'])[1 + n % 3], random() * 1000, now() - n * interval '1 s',
-       'Please ' || repeat(md5(random()::text) || ' ', n % 4)
+SELECT 1 + floor(random() * 3000), (ARRAY['open', 'paid', 'sent'])[1 + n % 3], random() * 1000,
+       now() - n * interval '1 s', 'Please ' || repeat(md5(random()::text) || ' ', n % 4)
   FROM generate_series(1, 30000) AS n;
 INSERT INTO shop.events (at, payload)
 SELECT now() - n * interval '1 s', jsonb_build_object('kind', 'visit', 'page', md5(random()::text), 'number', n)
@@ -487,23 +488,20 @@ def connect(database: Database) -> psycopg.Connection[tuple]:
 def backups_and_restores(stage: Stage, rounds: int) -> list[Figure]:
     """A sealed set and a bare dump take turns, then a verified restore and a bare one; compression is the same."""
     database = shop(stage, SHOP)
-    sets, dumps = stage.folder / "sets", stage.folder / "dumps"
+    sets, dumps = stage.folder / "sets", [stage.folder / f"dump {number}" for number in range(rounds)]
     clock = Clock()
+    for number, dump in enumerate(dumps):
+        turns = {"pg_dump": partial(bare_dump, database, dump), "sealed set": partial(take, database, sets)}
+        for turn in sorted(turns, reverse=number % 2 == 0):
+            clock.add(turn, timed(turns[turn]))
     for number in range(rounds):
-        dump = dumps / str(number)
-        dumps.mkdir(exist_ok=True)
-        for turn in ("sealed set", "pg_dump")[:: 1 if number % 2 else -1]:
-            if turn == "pg_dump":
-                clock.add(turn, timed(lambda: bare_dump(database, dump)))
-            else:
-                clock.add(turn, timed(lambda: take(database, sets)))
-    for number in range(rounds):
-        for turn in ("verified restore", "pg_restore")[:: 1 if number % 2 else -1]:
-            target = replace(database, database=next(_names))
-            if turn == "pg_restore":
-                clock.add(turn, timed(lambda: bare_restore(database, target, dumps / "0")))
-            else:
-                clock.add(turn, timed(lambda: restore(database, target, sets)))
+        targets = [replace(database, database=next(_names)) for _ in range(2)]
+        turns = {
+            "pg_restore": partial(bare_restore, database, targets[0], dumps[0]),
+            "verified restore": partial(restore, database, targets[1], sets),
+        }
+        for turn in sorted(turns, reverse=number % 2 == 0):
+            clock.add(turn, timed(turns[turn]))
     say(f"(d) a database of {SHOP} MB, medians: {clock}")
     return [
         Figure("(d) sealed set / pg_dump -Fd -j2", clock.ratios("sealed set", "pg_dump"), 1.15),

@@ -113,15 +113,14 @@ def test_an_older_set_can_be_proven_and_a_plain_file_cannot(database: Any, tmp_p
     assert refused(database, tmp_path, backup=str(plain)).code == "option"
 
 
-def test_publications_are_left_out_and_settings_are_tried(database: Any, tmp_path: Path) -> None:
+def test_publications_are_left_out_and_the_databases_own_properties_are_tried(database: Any, tmp_path: Path) -> None:
     do(database, PARTS, "CREATE PUBLICATION everything FOR TABLE part")
-    do(database, f"ALTER DATABASE {database.database} SET work_mem = '8MB'")
     backups.take(database, tmp_path)
     assert prove(database, tmp_path, smoke_sql=["SELECT count(*) = 0 FROM pg_publication"])["changed"]
     one = newest(database, tmp_path)
     properties = json.loads((one.path / backup_set.MANIFEST).read_text())["database"]
-    rewrite(one, database={**properties, "settings": [{"name": "work_mem", "value": "plenty", "role": ""}]})
-    assert 'invalid value for parameter "work_mem"' in refused(database, tmp_path).message
+    rewrite(one, database={**properties, "owner": "nobody_here"})
+    assert 'role "nobody_here" does not exist' in refused(database, tmp_path).message
     assert scratches(database) == []
 
 
@@ -145,7 +144,7 @@ def test_while_a_drill_is_at_work_another_is_refused_and_migrations_go_on(databa
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
 def test_what_a_drill_that_was_ended_leaves_is_removed(project: Project, database: Any, how: signal.Signals) -> None:
     do(database, drills.SLOW.format(3))
-    project.run("backup.yml")
+    backups.take(database, project.folder / "sets")
     process = project.start("drill.yml")
     (left,) = poll(lambda: scratches(database))
     os.killpg(process.pid, how)

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.module_utils.runbook import status
+from ansible.module_utils.runbook.schedule import Machine
 
 FILES = ["001_a.sql", "002_b.sql", "003_c.sql", "004_d.sql"]
 RUN = {
@@ -224,13 +227,30 @@ def test_a_scheduled_run_that_failed_and_a_timer_that_was_stopped_stand_out() ->
     assert "failed 2026-11-22 02:15:04Z; its run record says why, and so does journalctl --unit" in lines[-1]
 
 
-def test_the_run_record_says_how_it_went_where_the_machine_does_not_know() -> None:
-    unknown = {**BACKUP, "result": "", "last": None}
-    record = {"outcome": "interrupted", "started_at": "2026-11-22T02:15:00Z"}
-    assert status.with_record(unknown, record)["result"] == "failed"
-    assert status.with_record(unknown, {**record, "outcome": "succeeded"})["last"] == "2026-11-22T02:15:00Z"
-    assert status.with_record(unknown, None)["result"] == ""
-    assert status.with_record(BACKUP, record) == BACKUP
+def note(folder: Path, number: int, operation: str, outcome: str) -> None:
+    """Leave a run record; a higher number is a later run."""
+    run = {"record": 1, "operation": operation, "outcome": outcome, "started_at": f"2026-11-22T02:15:0{number}.000Z"}
+    (folder / f"20261122T02150{number}Z-{operation}.json").write_text(json.dumps({**run, "check": False, "hosts": {}}))
+
+
+def test_routine_that_went_well_hides_nothing_and_one_that_failed_is_news(tmp_path: Path) -> None:
+    note(tmp_path, 1, "migrate", "failed")
+    note(tmp_path, 2, "backup", "succeeded")
+    assert status.last_run(tmp_path)["operation"] == "migrate"
+    note(tmp_path, 3, "drill", "failed")
+    assert status.last_run(tmp_path)["operation"] == "drill"
+    assert status.last_run(tmp_path / "none") == {}
+
+
+def test_the_run_record_says_how_it_went_where_the_machine_does_not_know(tmp_path: Path) -> None:
+    crontabs = tmp_path / "cron.d"
+    crontabs.mkdir()
+    lines = "# backup at 02:15 (UTC)\n# Longest pause: 86400 s\n# drill at Sun 04:15 (UTC)\n# Longest pause: 604800 s\n"
+    (crontabs / "schema-runbook-staging").write_text(lines)
+    note(tmp_path, 1, "backup", "interrupted")
+    machine = Machine(tmp_path / "none", tmp_path / "units", crontabs, ())
+    backup, drill = status.schedules({"staging": tmp_path}, machine)["staging"]
+    assert (backup["result"], backup["last"], drill["result"]) == ("failed", "2026-11-22T02:15:01.000Z", "")
 
 
 def test_backups_that_could_not_be_looked_at_say_why() -> None:
