@@ -136,7 +136,7 @@ class Project:
             # The module ends a moment after the controller, and nobody is left to remove its empty folder.
             poll(lambda: all(path.is_dir() for path in self.leftovers() - self._known))
         left = self.leftovers() - self._known
-        assert [path for path in left if code != INTERRUPTED or not path.is_dir()] == []
+        assert [path for path in left if code != INTERRUPTED or not path.is_dir()] == [], left
         new = set(self.runs.glob("*/*.json")) - self._known
         self._known |= new | left
         texts = [path.read_text() for path in sorted(new)]

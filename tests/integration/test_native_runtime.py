@@ -42,6 +42,7 @@ class Remote(Project):
         known = {**host.variables, "db_runtime": "native", **variables}
         self.inventory.write_text(json.dumps({"staging": {"hosts": {host.name: known}}}))
         self.variables |= self.own_files()
+        del self.variables["backup_directory"]  # it is a folder of this machine
         self.secrets.append(PASSWORD)
         self.accept_leftovers()
 
@@ -107,6 +108,7 @@ def host(bare: lab.Host) -> lab.Host:
 def lacking(bare: lab.Host) -> Iterator[lab.Host]:
     """The host without what ``prepare.yml`` brings, for as long as a test lasts."""
     # Unlike apt-get it may be told of packages that were never there.
+    bare.run("rm", "--recursive", "--force", "/var/backups/schema-runbook")
     bare.run("dpkg", "--remove", "acl", "python3-psycopg", "python3-psycopg-c")
     yield bare
     with short_folder() as folder, closing(Remote(folder, bare)) as project:
@@ -140,11 +142,11 @@ def test_what_is_missing_names_prepare_which_brings_it_once(lacking: lab.Host) -
         assert "/usr/bin/python3 (No module named 'psycopg'). Run ansible-playbook prepare.yml -l HOST" in refused.text
 
         predicted = project.run("prepare.yml", "--check")
-        assert predicted.changed == 1
+        assert predicted.changed == 2, "packages, and the folder of backup sets"
         assert "To be installed: python3-psycopg, acl." in predicted.text
         assert lacking.ssh("python3", "-c", "import psycopg").returncode != 0
 
-        assert project.run("prepare.yml").changed == 1
+        assert project.run("prepare.yml").changed == 2
         assert lacking.ssh("python3", "-c", "import psycopg").returncode == 0
         assert lacking.ssh("command", "-v", "setfacl").returncode == 0
         for arguments in ([], ["--check"]):
@@ -227,6 +229,25 @@ def test_the_three_commands_over_the_socket(database: lab.Host) -> None:
         confirmed = {"rollback_version": 0, "rollback_confirm": "cm"}
         assert project.run("rollback.yml", **confirmed).changed == 1
         assert ask(project, "SELECT count(*) FROM cm.schema_version") == ["0"]
+
+
+def test_a_backup_is_taken_proven_and_restored_over_the_socket(project: Remote) -> None:
+    psql(project.host, "ALTER ROLE cm CREATEDB")
+    project.run("migrate.yml")
+    psql(project.host, "SET ROLE cm; INSERT INTO public.actor SELECT generate_series(1, 100)", "cm")
+    taken = project.run("backup.yml")
+    assert taken.host["backup"]["rows"] == 104 and "in /var/backups/schema-runbook/cm" in taken.text
+    assert project.run("drill.yml").host["drill"]["rows"] == 104
+    psql(project.host, "TRUNCATE public.actor", "cm")
+    restored = project.run("restore.yml", restore_confirm="cm")
+    assert restored.host["restore"]["downtime_ms"] < 2000
+    assert ask(project, "SELECT count(*) FROM public.actor") == ["100"]
+    project.run("restore.yml", restore_confirm="cm", restore_action="undo")
+    assert ask(project, "SELECT count(*) FROM public.actor") == ["0"]
+    kept = restored.host["restore"]["kept"]
+    for name in psql(project.host, "SELECT datname FROM pg_database WHERE datname LIKE 'cm\\_before%'"):
+        psql(project.host, f'DROP DATABASE "{name}"')
+    assert kept.startswith("cm_before_")
 
 
 def test_a_run_warns_of_nothing(project: Remote) -> None:
