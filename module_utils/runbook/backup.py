@@ -115,7 +115,7 @@ def take(login: Login, params: Mapping[str, Any], check_mode: bool) -> dict[str,
     with _given_up(login, params, store):
         _check_place(params, store)
         look = _look(login, params)
-        fresh = _fresh(store.sealed(), look.schema_version, now, max_age)
+        fresh = _fresh(store, params, look.schema_version, now, max_age)
         if fresh is not None:
             return _relied_on(fresh, login, now)
         _require_space(store, look, login)
@@ -271,13 +271,23 @@ def _require_space(store: Store, look: _Look, login: Login) -> None:
     space.require(store.folder, round(needed), f"a backup of database {login.database}")
 
 
-def _fresh(sets: list[BackupSet], version: int, now: datetime, max_age: timedelta) -> BackupSet | None:
-    """The newest set, if it is young enough and of the schema that the database has now."""
-    past = [one for one in sets if one.name.taken_at <= now]
+def _fresh(
+    store: Store, params: Mapping[str, Any], version: int, now: datetime, max_age: timedelta
+) -> BackupSet | None:
+    """The newest set, if it is young enough, of the database's present version, and all that is asked of a new one."""
+    past = [one for one in store.sealed() if one.name.taken_at <= now]
     if not max_age or not past:
         return None
     newest = past[-1]
-    return newest if newest.name.schema_version == version and now - newest.name.taken_at <= max_age else None
+    if newest.name.schema_version != version or now - newest.name.taken_at > max_age:
+        return None
+    try:
+        backup_set.check_checksums(newest.path)
+        recipients = newest.manifest().recipients
+    except RunbookError:  # damaged since: a new one is needed
+        return None
+    copied = store.offsite is None or newest.name in store.offsite.names(store.folder.name)
+    return newest if copied and set(recipients) == set(params["encrypt_to"]) else None
 
 
 # --- when it fails ---------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ DRILL_ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 # A drill needs nothing to be received or sent by what it has restored.
-_SKIPPED = ("--no-subscriptions", "--no-publications")
+_SKIPPED = ("--no-subscriptions", "--no-publications", "--no-tablespaces")
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ def _name(chosen: Source | SetName) -> str:
 def _alone(login: Login, params: Mapping[str, Any]) -> Iterator[None]:
     """One drill of a database at a time. The lock is another one than that of runs which change the database."""
     with connect(login.to(params["maintenance_db"]), application_name(f"lock {OPERATION}")) as session:
+        session.stay()
         RunLock(session, f"{login.database} ({OPERATION})").acquire(seconds("run_lock_wait", params))
         yield
 
@@ -160,6 +161,7 @@ def _place(login: Login, params: Mapping[str, Any], chosen: Source, clock: Stopw
 
 def _prove(place: Place, login: Login, chosen: Source, params: Mapping[str, Any], clock: Stopwatch) -> Evidence:
     with connect(place.login, application_name(OPERATION)) as session:
+        session.stay()
         databases = journal.read(session, login.database)
         for leftover in databases.scratch:
             side_database.drop(session, leftover.name)
@@ -198,7 +200,7 @@ def _look_at(place: Place, name: str, chosen: Source, params: Mapping[str, Any],
 
 
 def _try_properties(session: Session, name: str, chosen: Source) -> None:
-    """See that owner, privileges and settings can be given back, and leave the scratch database without them."""
+    """See that owner and privileges can be given back, and leave the scratch database without them."""
     session.query("BEGIN")
     for statement in properties.apply(name, _manifest(chosen).database):
         session.query(statement)

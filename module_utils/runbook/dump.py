@@ -99,7 +99,7 @@ class Dump:
         self.clock = clock
         session.query("SET TimeZone = 'UTC'")
         session.query("SET row_security = off")
-        session.query("SET idle_in_transaction_session_timeout = 0")
+        session.stay()
         session.run(session.limits("SET", options.lock_wait, statement=0))
         self._begin()
         self._snapshot, self.taken_at = session.query(f"SELECT {', '.join(_IMPORTED)}")[0]

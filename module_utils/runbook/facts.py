@@ -58,7 +58,7 @@ SELECT pg_catalog.split_part(setting, '=', 1), pg_catalog.substr(setting, pg_cat
 # Roles that have to exist for the dump to be restored: those that its objects and the database itself depend on
 # (PostgreSQL documentation, "pg_shdepend"; pinned roles such as pg_monitor are not in there, nor the bootstrap user).
 _ROLES = """
-SELECT DISTINCT rolname::text FROM (
+WITH RECURSIVE used AS (
     SELECT refobjid FROM pg_catalog.pg_shdepend s
      WHERE refclassid = 'pg_catalog.pg_authid'::regclass AND deptype IN ('o', 'a', 'r')
        AND dbid IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = %s))
@@ -68,7 +68,12 @@ SELECT DISTINCT rolname::text FROM (
     UNION SELECT setrole FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
            WHERE datname = %s AND setrole <> 0
     {owners}
-) AS used JOIN pg_catalog.pg_roles ON pg_roles.oid = used.refobjid ORDER BY 1
+), needed (oid) AS (
+    SELECT refobjid FROM used
+    UNION SELECT m.roleid FROM needed JOIN pg_catalog.pg_auth_members m ON m.member = needed.oid
+)
+SELECT DISTINCT rolname::text FROM needed JOIN pg_catalog.pg_roles USING (oid)
+ WHERE rolname !~ '^pg_' ORDER BY 1
 """
 
 # The bootstrap user's own objects, which are not written down there; an extension's are not in a dump.

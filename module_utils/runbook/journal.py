@@ -11,6 +11,7 @@ one belongs to a drill.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta, timezone
@@ -44,10 +45,16 @@ _SENTENCES = {SIDE: _SIDE_SENTENCE, KEPT: _KEPT_SENTENCE, SCRATCH: _SCRATCH_SENT
 _MAX_NAME = 63
 _TIME = "%Y%m%dT%H%M%SZ"
 
+# Whoever owns a database can comment on it. To have named it as we do takes CREATEDB as well; who has both and is
+# neither superuser, nor us, nor the owner of the live database, is not believed.
 _DATABASES = """
-SELECT oid::bigint, datname::text, datallowconn, pg_catalog.shobj_description(oid, 'pg_database')
-  FROM pg_catalog.pg_database
+SELECT d.oid::bigint, d.datname::text, d.datallowconn,
+       CASE WHEN rolsuper OR NOT rolcreatedb OR rolname = current_user
+                 OR datdba = (SELECT datdba FROM pg_catalog.pg_database WHERE datname = %s)
+            THEN pg_catalog.shobj_description(d.oid, 'pg_database') END
+  FROM pg_catalog.pg_database d JOIN pg_catalog.pg_roles r ON r.oid = d.datdba
 """
+_OUR_NAME = re.compile(r"(.*)_(restore|before|drill)_\d{8}T\d{6}Z", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -134,23 +141,17 @@ class Databases:
 def read(session: Session, database: str) -> Databases:
     """Look at the server's databases, from any of them."""
     live_oid, live_open, noted = 0, False, []
-    rows = session.query(_DATABASES)
+    rows = session.query(_DATABASES, database)
     for oid, name, is_open, comment in rows:
         journal = Journal.parse(comment)
         if name == database:
             live_oid, live_open = oid, is_open
-        elif journal is not None and journal.database == database:
+        elif journal is not None and journal.database == database and _is_our_name(name, database):
             noted.append(Noted(oid, name, is_open, journal))
     noted.sort(key=lambda one: (one.journal.since, one.name))
     of_role = {role: tuple(one for one in noted if one.journal.role == role) for role in (SIDE, KEPT, SCRATCH)}
     taken = frozenset(name for _, name, *_ in rows)
     return Databases(database, live_oid, live_open, of_role[SIDE], of_role[KEPT], of_role[SCRATCH], taken)
-
-
-def kept_databases(session: Session) -> list[Noted]:
-    """Every kept database of the server."""
-    found = [(oid, name, is_open, Journal.parse(comment)) for oid, name, is_open, comment in session.query(_DATABASES)]
-    return [Noted(oid, name, is_open, note) for oid, name, is_open, note in found if note and note.role == KEPT]
 
 
 def comment_on(database: str, comment: str) -> str:
@@ -176,6 +177,12 @@ def free_name(databases: Databases, purpose: str, now: datetime) -> str:
 def rfc3339(moment: datetime) -> str:
     """A time as the journal has it."""
     return f"{moment.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _is_our_name(name: str, database: str) -> bool:
+    """Whether a database is called as only those are that belong to this one; long names were cut."""
+    match = _OUR_NAME.fullmatch(name)
+    return match is not None and bool(match[1]) and database.startswith(match[1])
 
 
 def _is_journal(found: Any) -> bool:

@@ -16,7 +16,7 @@ from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.journal import Databases
 from ansible.module_utils.runbook.manifest import DatabaseProperties, Manifest
 from ansible.module_utils.runbook.session import Session, SqlError
-from ansible.module_utils.runbook.source import Source
+from ansible.module_utils.runbook.source import Source, reaches_out
 
 EXACT, SERVER = "exact", "server"
 REFUSE, LEAVE = "refuse", "leave"
@@ -84,7 +84,10 @@ def look(source: Source, target: Target, params: Mapping[str, Any]) -> Findings:
     if source.manifest is not None:
         findings.problems += _of_set(source, target.client, params)
         findings.problems += _of_server(source.manifest, target.session, params, findings)
-        findings.problems += _of_disk(source.manifest, target, findings)
+        findings.problems += _of_disk(source.manifest.database.bytes, target, findings)
+    else:
+        findings.problems += _of_file(source)
+        findings.problems += _of_disk(source.path.stat().st_size, target, findings)
     return findings
 
 
@@ -171,12 +174,21 @@ def _plain(locale: str) -> str:
     return locale.lower().replace("-", "")
 
 
-def _of_disk(manifest: Manifest, target: Target, findings: Findings) -> Iterator[str]:
+def _of_file(source: Source) -> Iterator[str]:
+    found = reaches_out(source.path)
+    if found:
+        yield (
+            f"The file is not about the content of one database: {found}. It was made with pg_dump --create; make one "
+            "without, or take such lines out: they would hit the live database."
+        )
+
+
+def _of_disk(size: int, target: Target, findings: Findings) -> Iterator[str]:
     free = _free_bytes(target)
     if free is None:
         findings.notes.append("How much room the server's disk has cannot be seen from here.")
         return
-    needed = round(manifest.database.bytes * _SHARE) + int(target.session.query(_WAL)[0][0])
+    needed = round(size * _SHARE) + int(target.session.query(_WAL)[0][0])
     if free < needed:
         yield (
             f"The disk of the server has {space.readable(free)} left, and about {space.readable(needed)} are needed: "

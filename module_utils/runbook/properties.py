@@ -19,15 +19,18 @@ _LISTS = frozenset(
 _PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}
 
 
-def create(name: str, properties: DatabaseProperties, same_locale: bool) -> str:
+def create(name: str, properties: DatabaseProperties, same_locale: bool, tablespace: str = "") -> str:
     """The statement that creates an empty database like the one described.
 
     Parameters:
         same_locale: False takes the server's own locale instead.
+        tablespace: where; empty for the server's default.
     """
     options = ["TEMPLATE template0", f"ENCODING {literal(properties.encoding)}"]
     if same_locale:
         options += _locale(properties)
+    if tablespace:
+        options.append(f"TABLESPACE {identifier(tablespace)}")
     return f"CREATE DATABASE {identifier(name)} {' '.join(options)}"
 
 

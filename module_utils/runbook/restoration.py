@@ -30,7 +30,7 @@ from ansible.module_utils.runbook.journal import Databases, Journal, Noted
 from ansible.module_utils.runbook.ledger import identifier
 from ansible.module_utils.runbook.manifest import DatabaseProperties
 from ansible.module_utils.runbook.runlock import RunLock, held
-from ansible.module_utils.runbook.session import INSUFFICIENT_PRIVILEGE, Session, SqlError, application_name, connect
+from ansible.module_utils.runbook.session import Session, SqlError, application_name, connect
 from ansible.module_utils.runbook.source import LATEST, PLAIN, Source
 from ansible.module_utils.runbook.store import PLACE_ARGUMENTS, Store
 from ansible.module_utils.runbook.verification import Evidence, verify
@@ -187,12 +187,14 @@ def _restore_beside(work: Work, chosen: Source, client: Any, findings: preflight
     name = journal.free_name(work.databases, "restore", now)
     try:
         with clock.phase("restore"):
-            session.query(properties.create(name, described, work.params["locale"] == preflight.EXACT))
+            tablespace = _tablespace(session, described, findings.notes)
+            session.query(properties.create(name, described, work.params["locale"] == preflight.EXACT, tablespace))
             session.query(journal.comment_on(name, note.text()))
             jobs, identity = work.params["jobs"], work.params["decrypt_with"]
             side_database.restore_into(client, name, chosen, jobs, identity)
         evidence = _look_at(work, name, chosen, clock)
         work.lock.assure()
+        _assure_live(work)
         findings.notes += _finish(work, name, described, note)
     except BaseException:
         if session.alive:
@@ -201,9 +203,19 @@ def _restore_beside(work: Work, chosen: Source, client: Any, findings: preflight
             side_database.drop(session, name)
         raise
     if chosen.state != PLAIN:
-        _note_evidence(work, chosen, evidence, clock)
+        findings.notes += _note_evidence(work, chosen, evidence, clock)
     (side,) = journal.read(session, work.login.database).side
     return _prepared(work, chosen, side, dict(clock.seconds), findings.notes, evidence)
+
+
+def _tablespace(session: Session, described: DatabaseProperties, notes: list[str]) -> str:
+    """Where the database was, if this server has such a place."""
+    if session.query("SELECT 1 FROM pg_catalog.pg_tablespace WHERE spcname = %s", described.tablespace):
+        return described.tablespace
+    notes.append(
+        f'The server has no tablespace "{described.tablespace}", where the database was: its default is taken.'
+    )
+    return ""
 
 
 def _look_at(work: Work, name: str, chosen: Source, clock: Stopwatch) -> Evidence:
@@ -223,7 +235,7 @@ def _finish(work: Work, name: str, described: DatabaseProperties, note: Journal)
     """
     session = work.lock.session
     session.query("BEGIN")
-    refused = [one for one in properties.settings(name, described) if not _allowed(session, one)]
+    refused = [one for one in properties.settings(name, described) if not _accepted(session, one)]
     for statement in properties.apply(name, described):
         session.query(statement)
     session.query(f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS false")
@@ -232,16 +244,19 @@ def _finish(work: Work, name: str, described: DatabaseProperties, note: Journal)
     if not refused:
         return []
     live = (one.replace(identifier(name), identifier(work.login.database)) for one in refused)
-    return [f"The user may not make these settings again; after the swap a superuser can: {'; '.join(live)}."]
+    return [
+        "The server does not take these settings from this user, or does not know them any more; what is still wanted "
+        f"a superuser can set after the swap: {'; '.join(live)}."
+    ]
 
 
-def _allowed(session: Session, statement: str) -> bool:
-    """Carry out a statement; False when the user lacks the right to, and nothing has happened."""
+def _accepted(session: Session, statement: str) -> bool:
+    """Carry out a setting; False when the server refuses it, and nothing has happened."""
     session.query("SAVEPOINT setting")
     try:
         session.query(statement)
     except SqlError as error:
-        if error.sqlstate != INSUFFICIENT_PRIVILEGE:
+        if error.lost:
             raise
         session.query("ROLLBACK TO setting")
         return False
@@ -275,14 +290,30 @@ def _drop_leftovers(work: Work) -> None:
         side_database.drop(work.lock.session, one.name)
 
 
-def _note_evidence(work: Work, chosen: Source, evidence: Evidence, clock: Stopwatch) -> None:
+def _note_evidence(work: Work, chosen: Source, evidence: Evidence, clock: Stopwatch) -> list[str]:
+    """Mark the set as verified. What is restored is as good without the mark, which a full disk may prevent."""
     evidence.facts = {
         "verified_at": journal.rfc3339(datetime.now(timezone.utc)),
         "by": OPERATION,
         "server_version": work.lock.session.server_version,
         "recovery_seconds": round(sum(clock.seconds.values()), 3),
     }
-    write_evidence(chosen.path, evidence.as_dict())
+    try:
+        write_evidence(chosen.path, evidence.as_dict())
+    except OSError as error:
+        return [f"The set could not be marked as verified: {error.filename}: {error.strerror}."]
+    return []
+
+
+def _assure_live(work: Work) -> None:
+    """What was run to restore must not have touched the live database; a plain file may say anything."""
+    present = journal.read(work.lock.session, work.login.database)
+    if present.live_oid != work.databases.live_oid:
+        raise RunbookError(
+            f"While {work.params['backup']} was restored beside it, database {work.login.database} was dropped, made "
+            "or renamed. What was restored is not put in its place. Find out who did that, then run this again.",
+            code="live-changed",
+        )
 
 
 def _is_unconfirmed(replaced: Noted, chosen: Source | SetName) -> bool:
@@ -295,7 +326,8 @@ def _unproven(work: Work, chosen: Source) -> list[str]:
     """Whoever asks for the latest gets a proven set, and has to know that there are newer ones."""
     if work.params["backup"] != LATEST:
         return []
-    newer = [str(one.name) for one in work.store().sealed() if str(one.name) > chosen.name]
+    now = datetime.now(timezone.utc)
+    newer = [str(one.name) for one in work.store().sealed() if str(one.name) > chosen.name and one.name.taken_at <= now]
     if not newer:
         return []
     return [

@@ -19,7 +19,7 @@ from ansible.module_utils.runbook.source import Source
 
 # pg_dumpall writes one statement per line, and a new line only inside quotes, which no role's statement needs.
 _NAME = r'("(?:[^"]|"")+"|[a-z_][a-z0-9_$]*)'
-_ROLE = re.compile(rf"(?:CREATE|ALTER) ROLE {_NAME}(?: WITH .*)?;")
+_ROLE = re.compile(rf"(?:CREATE|ALTER) ROLE {_NAME}(?: (?:WITH|SET) .*)?;")
 _CREATE = re.compile(rf"CREATE ROLE {_NAME};")
 _MEMBER = re.compile(rf"GRANT {_NAME} TO {_NAME}(?: WITH [A-Z, ]+)?(?: GRANTED BY {_NAME})?;")
 _GRANTED_BY = re.compile(rf" GRANTED BY {_NAME}")
@@ -35,7 +35,8 @@ def create(session: Session, source: Source, missing: Collection[str], identity:
     Raises:
         RunbookError: ``roles`` when one of them is not in the file, or the server refuses one.
     """
-    statements = list(_about(_read(source, identity), set(missing)))
+    present = {name for (name,) in session.query("SELECT rolname::text FROM pg_catalog.pg_roles")}
+    statements = list(_about(_read(source, identity), set(missing), present))
     defined = {_unquoted(found[1]) for found in map(_CREATE.fullmatch, statements) if found}
     unknown = sorted(set(missing) - defined)
     if unknown:
@@ -65,14 +66,16 @@ def create_bare(session: Session, missing: Collection[str]) -> None:
         session.query(f"CREATE ROLE {identifier(name)}")
 
 
-def _about(lines: Iterator[str], missing: set[str]) -> Iterator[str]:
-    """The statements about missing roles; who granted a membership elsewhere need not exist here."""
+def _about(lines: Iterator[str], missing: set[str], present: set[str]) -> Iterator[str]:
+    """The statements about missing roles. A membership takes two; who granted it elsewhere need not exist here."""
     for line in lines:
         role, member = _ROLE.fullmatch(line), _MEMBER.fullmatch(line)
         if role is not None and _unquoted(role[1]) in missing:
             yield line
-        elif member is not None and {_unquoted(member[1]), _unquoted(member[2])} & missing:
-            yield _GRANTED_BY.sub("", line)
+        elif member is not None:
+            both = {_unquoted(member[1]), _unquoted(member[2])}
+            if both & missing and both <= missing | present:
+                yield _GRANTED_BY.sub("", line)
 
 
 def _read(source: Source, identity: str) -> Iterator[str]:

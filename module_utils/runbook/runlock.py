@@ -90,6 +90,7 @@ class RunLock:
                     raise
                 time.sleep(POLL_SECONDS)
         self.session.query("SET ROLE NONE")
+        self.session.stay()
         self.acquire(wait_seconds)
 
     def assure(self) -> None:
@@ -133,6 +134,7 @@ def held(login: Login, params: Mapping[str, Any], operation: str, requested_by: 
     with _connect(maintenance, application_name(f"lock {operation}", requested_by)) as session:
         refuse_transaction_pooling(session, maintenance)
         session.query("SET ROLE NONE")  # a session role could neither see nor end the user's own sessions
+        session.stay()
         lock = RunLock(session, login.database)
         lock.acquire(seconds("run_lock_wait", params))
         end_orphans(lock)

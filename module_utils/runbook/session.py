@@ -244,6 +244,12 @@ class Session:
         with socket.socket(fileno=os.dup(self._pgconn.socket)) as connection, contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
 
+    def stay(self) -> None:
+        """Keep the server from ending this session for having nothing to do while others of ours work."""
+        self.query("SET idle_in_transaction_session_timeout = 0")
+        if self.server_version >= 140000:
+            self.query("SET idle_session_timeout = 0")
+
     def close(self) -> None:
         """End the session; the server rolls back what is open."""
         self._connection.close()

@@ -7,8 +7,8 @@ import contextlib
 import os
 import re
 import secrets
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import IO
 
@@ -85,10 +85,12 @@ def _restricted(file: IO[bytes]) -> Iterator[IO[bytes]]:
     """
     key = secrets.token_hex(16)
     reading, writing = os.pipe()
-    with os.fdopen(reading, "rb") as script:
-        feeder = threading.Thread(target=_feed, args=(file, writing, key), daemon=True)
-        feeder.start()
-        yield script
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        with os.fdopen(reading, "rb") as script:
+            feeding = beside.submit(_feed, file, writing, key)
+            yield script
+        # A file that could not be read to its end looks like a shorter one to psql.
+        feeding.result()
 
 
 def _feed(file: IO[bytes], pipe: int, key: str) -> None:

@@ -23,6 +23,11 @@ _TIMES = ("%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%MZ", "%Y-%m-%d %H:%M:%SZ", "%Y-%m-
 _LIKE_A_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d.*|\d{8}T\d{6}Z?")
 _LISTED = 5
 
+# What reaches out of the database in a plain file: pg_dump writes it with --create, and it would hit the live database.
+_REACHES_OUT = re.compile(rb"\s*(?:(?:DROP|CREATE|ALTER)\s+DATABASE\b|\\(?:c|connect)\b)", re.IGNORECASE)
+_COPY = re.compile(rb"\s*COPY\b.*\bFROM\s+stdin\b.*;\s*", re.IGNORECASE)
+_LINE_BYTES = 1024 * 1024
+
 # The last words of pg_dump in a plain file: without them something is missing.
 _COMPLETE = b"PostgreSQL database dump complete"
 _TAIL_BYTES = 4096
@@ -70,9 +75,24 @@ def choose(store: Store, wanted: str) -> Source | SetName:
     if "/" in wanted:
         return at(Path(wanted))
     here = {one.name: one for one in store.sealed()}
-    away = set(store.offsite.names(store.folder.name)) if store.offsite else set()
-    name = _choose(store, wanted, list(here.values()), sorted({*here, *away}))
+    named = SetName.parse(wanted)
+    if named in here:
+        return of(here[named])
+    name = _choose(store, wanted, list(here.values()), sorted({*here, *_away(store, bool(here))}))
     return of(here[name]) if name in here else name
+
+
+def _away(store: Store, has_others: bool) -> set[SetName]:
+    """The sets that are off-site. In an emergency the network may be down: what is here is enough to go on."""
+    if store.offsite is None:
+        return set()
+    try:
+        store.offsite.check()
+        return set(store.offsite.names(store.folder.name))
+    except RunbookError:
+        if not has_others:
+            raise
+        return set()
 
 
 def of(chosen: BackupSet) -> Source:
@@ -104,6 +124,24 @@ def at(path: Path) -> Source:
     return Source(path, f"{path} (SHA-256 {backup_set.sha256(path)[:12]})", PLAIN, None)
 
 
+def reaches_out(path: Path) -> str:
+    """The first line of a plain file that is about databases as such, as ``file:line: text``; empty without one.
+
+    Rows between COPY and its end are only data. A line in the body of a function is taken for a statement, too: rather
+    once too often, since such a statement would not care which database it was meant for.
+    """
+    in_data = False
+    with path.open("rb") as file:
+        for number, line in enumerate(iter(lambda: file.readline(_LINE_BYTES), b""), start=1):
+            if in_data:
+                in_data = line.rstrip(b"\r\n") != b"\\."
+            elif _REACHES_OUT.match(line):
+                return f"{path}:{number}: {line.decode('utf-8', 'replace').strip()[:80]}"
+            else:
+                in_data = _COPY.fullmatch(line) is not None
+    return ""
+
+
 def fetch(store: Store, name: SetName) -> Source:
     """Bring a set that is only off-site to this host, where it becomes a sealed set like any other.
 
@@ -133,11 +171,14 @@ def _choose(store: Store, wanted: str, here: Sequence[BackupSet], names: Sequenc
     where = f"of this database in {store.folder}" + (f" or {store.offsite.remote}" if store.offsite else "")
     if not names:
         raise _no_set(f"There is no sealed backup set {where}", [])
+    # A set from the future was made while a clock was wrong; it is not newer than the others for that.
+    now = datetime.now(timezone.utc)
+    past = [name for name in names if name.taken_at <= now] or names
     if wanted == NEWEST:
-        return names[-1]
+        return past[-1]
     if wanted == LATEST:
-        verified = [one.name for one in here if one.state == backup_set.VERIFIED]
-        return max(verified) if verified else names[-1]
+        verified = [one.name for one in here if one.state == backup_set.VERIFIED and one.name in past]
+        return max(verified) if verified else past[-1]
     named = SetName.parse(wanted)
     if named is not None and named in names:
         return named

@@ -394,3 +394,14 @@ def engine_sessions(database: Any) -> set[str]:
         return {name for name, _ in rows} if any(event == "Lock" for _, event in rows) else set()
 
     return set(poll(waiting))
+
+
+def test_a_young_set_that_is_not_what_would_be_taken_is_not_good_enough(database: Any, tmp_path: Path) -> None:
+    first = take(database, tmp_path)["set"]
+    assert not take(database, tmp_path, max_age="1h")["changed"]
+    dump = next((sealed(database, tmp_path)[0].path / "dump").iterdir())
+    content = dump.read_bytes()
+    dump.write_bytes(b"")
+    again = take(database, tmp_path, max_age="1h")
+    assert again["changed"] and again["set"] != first
+    dump.write_bytes(content)

@@ -15,7 +15,7 @@ from typing import Any
 import backups
 import psycopg
 import pytest
-from ansible.module_utils.runbook import backup_set, embedded
+from ansible.module_utils.runbook import backup_set, embedded, restoration, side_database
 from conftest import QUICK, Database, maintenance, reachable_directory, read_password
 from engine import ask, do
 from project import poll
@@ -395,3 +395,130 @@ def test_a_data_volume_without_room_is_seen_before(live: Database, tmp_path: Pat
             embedded.remove(wanted)
         finally:
             subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+# --- what is not to be believed --------------------------------------------------------------------------------------
+
+
+def test_a_plain_file_that_is_about_databases_is_refused(live: Database, tmp_path: Path) -> None:
+    file = tmp_path / "cm.sql"
+    file.write_text("SET x.y = 1;\nDROP DATABASE shop;\n-- PostgreSQL database dump complete\n")
+    error = refused(live, tmp_path, backup=str(file))
+    assert error.code == "preflight" and f"{file}:2: DROP DATABASE shop" in error.message
+    file.write_text(
+        "CREATE TABLE t (a text);\nCOPY t FROM stdin;\nDROP DATABASE shop;\n\\.\n-- PostgreSQL database dump complete\n"
+    )
+    assert step(live, tmp_path, "prepared", backup=str(file))["changed"], "rows are only data"
+    assert items(live) == 1000
+
+
+def test_a_plain_file_that_cannot_be_read_to_its_end_is_no_restore(
+    live: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "cm.sql"
+    rows = "".join(f"{number}\n" for number in range(400_000))
+    file.write_text(f"CREATE TABLE t (a int);\nCOPY t FROM stdin;\n{rows}\\.\n-- PostgreSQL database dump complete\n")
+
+    def broken(source: Any, *rest: Any) -> Any:
+        source.read(1024)
+        raise OSError(5, "Input/output error", str(file))
+
+    monkeypatch.setattr(side_database, "_header", broken)
+    error = refused(live, tmp_path, backup=str(file))
+    assert "Input/output error" in error.message and names(live) == ["shop"]
+
+
+def test_a_journal_that_somebody_else_has_written_is_not_believed(live: Database, tmp_path: Path) -> None:
+    backups.take(live, tmp_path)
+    first = step(live, tmp_path, "prepared")["side"]
+    ((comment,),) = ask(
+        replace(live, database="postgres"),
+        f"SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = '{first}'",
+    )
+    with maintenance(live) as session:
+        session.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(first)))
+        session.execute("CREATE ROLE tenant LOGIN CREATEDB")
+        for name in ("shop_tenant", "shop_restore_20200101T000000Z"):
+            session.execute(sql.SQL("CREATE DATABASE {} OWNER tenant").format(sql.Identifier(name)))
+            session.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(comment)))
+            session.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(name)))
+    try:
+        assert not databases(live).side
+        assert step(live, tmp_path, "prepared")["changed"]
+        assert "shop_tenant" in names(live), "it is not removed either"
+    finally:
+        with maintenance(live) as session:
+            for name in ("shop_tenant", "shop_restore_20200101T000000Z"):
+                session.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
+            session.execute("DROP ROLE tenant")
+
+
+def test_a_set_from_the_future_is_not_newer_than_others(live: Database, tmp_path: Path) -> None:
+    real = backups.take(live, tmp_path)["set"]
+    (made,) = backups.sealed(live, tmp_path)
+    made.path.rename(made.path.with_name("20990101T000000Z_v0"))
+    assert step(live, tmp_path, "prepared", check_mode=True, backup="newest")["set"] == "20990101T000000Z_v0"
+    while (second := backups.take(live, tmp_path)["set"]) == real:
+        pass
+    for wanted in ("newest", "latest"):
+        assert step(live, tmp_path, "prepared", check_mode=True, backup=wanted)["set"] == second
+
+
+def test_a_server_that_ends_idle_sessions_does_not_end_this(live: Database, tmp_path: Path) -> None:
+    do(live, "CREATE TABLE big AS SELECT n, repeat(md5(n::text), 20) AS t FROM generate_series(1, 40000) AS n")
+    with maintenance(live) as session:
+        session.execute("ALTER SYSTEM SET idle_session_timeout = '300ms'")
+        session.execute("SELECT pg_reload_conf()")
+    try:
+        backups.take(live, tmp_path)
+        assert step(live, tmp_path, "prepared")["phases"]["restore"] > 0.3
+        step(live, tmp_path, "swapped")
+    finally:
+        with maintenance(live) as session:
+            session.execute("ALTER SYSTEM RESET idle_session_timeout")
+            session.execute("SELECT pg_reload_conf()")
+
+
+def test_a_setting_that_the_server_does_not_know_is_a_note(live: Database, tmp_path: Path) -> None:
+    with maintenance(live) as session:
+        session.execute("ALTER DATABASE shop SET work_mem = '7MB'")
+    backups.take(live, tmp_path)
+    (made,) = backups.sealed(live, tmp_path)
+    manifest = made.path / backup_set.MANIFEST
+    manifest.write_text(manifest.read_text().replace('"name": "work_mem"', '"name": "gone_since_long"'))
+    backup_set.write_checksums(made.path)
+    assert "gone_since_long" in step(live, tmp_path, "prepared")["msg"]
+
+
+def test_a_set_that_cannot_be_marked_is_restored_all_the_same(
+    live: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backups.take(live, tmp_path)
+
+    def full(folder: Path, evidence: Any) -> None:
+        raise OSError(28, "No space left on device", str(folder))
+
+    monkeypatch.setattr(restoration, "write_evidence", full)
+    assert "could not be marked" in step(live, tmp_path, "prepared")["msg"]
+    step(live, tmp_path, "swapped")
+
+
+def test_a_member_of_a_missing_role_need_not_be_there(live: Database, tmp_path: Path) -> None:
+    with maintenance(live) as session:
+        session.execute("CREATE ROLE writers; CREATE ROLE app LOGIN; GRANT writers TO app")
+        session.execute("ALTER ROLE writers SET work_mem = '9MB'")
+    do(live, "GRANT INSERT ON item TO writers")
+    backups.take(live, tmp_path)
+    do(live, "REVOKE ALL ON item FROM writers")
+    with maintenance(live) as session:
+        session.execute("DROP ROLE app; DROP ROLE writers")
+    try:
+        step(live, tmp_path, "prepared", create_roles=True)
+        found = ask(live, "SELECT setconfig FROM pg_db_role_setting WHERE setrole = 'writers'::regrole")
+        assert found == [(["work_mem=9MB"],)]
+    finally:
+        for side in databases(live).side:
+            with maintenance(live) as session:
+                session.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(side.name)))
+        with maintenance(live) as session:
+            session.execute("DROP ROLE writers")
