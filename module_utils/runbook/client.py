@@ -53,6 +53,12 @@ _WITH_FIRST_LINE = 'IFS= read -r PGPASSWORD && export PGPASSWORD && exec "$0" "$
 
 _LINES_SHOWN = 5
 
+_NO_TLS = "SSL support is not compiled in"
+_NO_TLS_ADVICE = (
+    " The programs that come with the embedded server speak no TLS. Install PostgreSQL's own on this host: the package "
+    "postgresql-client-NN of the server's major version, or a newer one (Debian), or postgresqlNN (Red Hat)."
+)
+
 
 @dataclass(frozen=True)
 class Installed:
@@ -292,8 +298,9 @@ def _check(program: str, status: int, complaints: IO[bytes], password: str) -> N
         return
     lines = scrub(_content(complaints).decode("utf-8", "replace"), [password]).splitlines()
     said = " / ".join(line.strip() for line in lines[-_LINES_SHOWN:] if line.strip())
+    advice = _NO_TLS_ADVICE if _NO_TLS in said else ""
     raise RunbookError(
-        f"{program} failed with exit status {status}: {said or 'it did not say why'}.",
+        f"{program} failed with exit status {status}: {said or 'it did not say why'}.{advice}",
         code="client-failed",
         status=status,
     )
