@@ -181,7 +181,7 @@ def test_after_a_promotion_it_acts_on_the_new_primary(pair: tuple[Node, Node], p
 
     down = run(project, "migrate.yml", code=2)
     assert "Nothing was done on any host. If cm-1 is out of service, leave it out: -l 'staging:!cm-1'." in down.text
-    assert "Cannot connect to database cm" in down.text
+    assert "Cannot connect to database postgres" in down.text
     assert standby.ask(VERSIONS) == [1]
 
     done = run(project, "migrate.yml", limit="staging:!cm-1")
