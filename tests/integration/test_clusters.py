@@ -381,7 +381,8 @@ def test_a_failure_in_one_database_stops_the_run_before_the_next(cluster: Cluste
     assert node.ask(VERSIONS) == [1, 2] and node.ask(VERSIONS, "billing") == [1]
     assert node.ask("SELECT to_regclass('cm.schema_version')::text", "audit") == [None]
     entries = failed.record["hosts"]
-    assert list(entries) == ["one", "one/billing"]
+    assert list(entries) == ["one", "one/billing", "one/audit"]
+    assert entries["one/audit"]["version"] is None and len(entries["one/audit"]["pending"]) == 2, "planned only"
     assert entries["one"]["error"] is None
     assert (entries["one/billing"]["error"]["code"], entries["one/billing"]["error"]["file"]) == (
         "sql",
