@@ -3,33 +3,15 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import engine
+import module
 from ansible.module_utils.runbook import backup, backup_set
 from ansible.module_utils.runbook.backup_set import BackupSet
 from ansible.module_utils.runbook.errors import RunbookError
-from project import ROOT
-
-_MODULE = """
-import json, os, sys
-import ansible.module_utils
-ansible.module_utils.__path__.append(sys.argv[1] + "/module_utils")
-from ansible.module_utils.runbook import backup
-from ansible.module_utils.runbook.connection import Login
-from ansible.module_utils.runbook.errors import RunbookError
-os.umask(0o077)
-params = json.load(sys.stdin)
-print("ready", flush=True)
-try:
-    print(json.dumps(backup.take(Login.from_params(params), params, False)))
-except RunbookError as error:
-    sys.exit(error.message)
-"""
 
 
 def options(folder: Path, **given: Any) -> dict[str, Any]:
@@ -54,26 +36,7 @@ def refused(database: Any, folder: Path, **given: Any) -> RunbookError:
 
 def start(database: Any, folder: Path, **given: Any) -> subprocess.Popen[str]:
     """Start a backup in a process of its own, which has its options and is about to begin when this returns."""
-    login = {
-        "login_host": database.host,
-        "login_port": database.port,
-        "login_user": database.user,
-        "login_db": database.database,
-        "login_password": database.password,
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-c", _MODULE, str(ROOT)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdin is not None and process.stdout is not None
-    with process.stdin as stdin:
-        json.dump({**options(folder, **given), **login}, stdin)
-    process.stdin = None
-    assert process.stdout.readline() == "ready\n"
-    return process
+    return module.start(database, "backup.take", options(folder, **given))
 
 
 def sealed(database: Any, folder: Path) -> list[BackupSet]:

@@ -3,34 +3,17 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import engine
+import module
 from ansible.module_utils.runbook import journal, restoration
 from ansible.module_utils.runbook.connection import Login
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.journal import Databases
 from ansible.module_utils.runbook.session import connect
-from project import ROOT
-
-_MODULE = """
-import json, sys
-import ansible.module_utils
-ansible.module_utils.__path__.append(sys.argv[1] + "/module_utils")
-from ansible.module_utils.runbook import restoration
-from ansible.module_utils.runbook.connection import Login
-from ansible.module_utils.runbook.errors import RunbookError
-params = json.load(sys.stdin)
-print("ready", flush=True)
-try:
-    print(json.dumps(restoration.run(Login.from_params(params), params, False)))
-except RunbookError as error:
-    sys.exit(error.message)
-"""
 
 
 def options(folder: Path, **given: Any) -> dict[str, Any]:
@@ -63,26 +46,7 @@ def refused(database: Any, folder: Path, state: str = "prepared", **given: Any) 
 
 def start(database: Any, folder: Path, state: str, **given: Any) -> subprocess.Popen[str]:
     """Start a step in a process of its own, which has its options and is about to begin when this returns."""
-    login = {
-        "login_host": database.host,
-        "login_port": database.port,
-        "login_user": database.user,
-        "login_db": database.database,
-        "login_password": database.password,
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-c", _MODULE, str(ROOT)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdin is not None and process.stdout is not None
-    with process.stdin as stdin:
-        json.dump({**options(folder, state=state, **given), **login}, stdin)
-    process.stdin = None
-    assert process.stdout.readline() == "ready\n"
-    return process
+    return module.start(database, "restoration.run", options(folder, state=state, **given))
 
 
 def databases(database: Any) -> Databases:

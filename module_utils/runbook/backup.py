@@ -23,7 +23,7 @@ from ansible.module_utils.runbook import backup_set, facts, retention, space
 from ansible.module_utils.runbook.backup_set import BackupSet, SetName
 from ansible.module_utils.runbook.client import CLIENT_ARGUMENTS, Client, client_for
 from ansible.module_utils.runbook.connection import LOGIN_ARGUMENTS, Login, account
-from ansible.module_utils.runbook.dump import AUTO, GZIP, NONE, ZSTD, Dump, DumpOptions, Stopwatch
+from ansible.module_utils.runbook.dump import AUTO, GZIP, NONE, ZSTD, Dump, DumpOptions
 from ansible.module_utils.runbook.duration import seconds
 from ansible.module_utils.runbook.encryption import check_recipients
 from ansible.module_utils.runbook.errors import RunbookError
@@ -38,6 +38,7 @@ from ansible.module_utils.runbook.session import (
     refuse_old,
     refuse_transaction_pooling,
 )
+from ansible.module_utils.runbook.stopwatch import Stopwatch
 from ansible.module_utils.runbook.store import PLACE_ARGUMENTS, Store
 
 OPERATION = "backup"
@@ -141,7 +142,7 @@ def _make(
     client = client_for(login, params, name)
     with connect(login, name) as session:
         dump = _begun(session, client, options, store, clock)
-        with _partial(store.folder, dump.name) as folder:
+        with backup_set.unfinished(store.folder, dump.name, backup_set.PARTIAL) as folder:
             manifest = dump.write(folder, login.database)
             session.close()  # the snapshot holds back VACUUM, and is not needed any more
             with clock.phase("seal"):
@@ -188,18 +189,6 @@ def _copied(store: Store, folder: Path, name: SetName, clock: Stopwatch) -> Iter
             with clock.phase("offsite"):
                 copy.enter_context(store.offsite.copied(folder, store.folder.name, name))
         yield
-
-
-@contextmanager
-def _partial(parent: Path, name: SetName) -> Iterator[Path]:
-    """A folder that does not count yet, and is gone when it is never going to."""
-    folder = parent / f"{name}{backup_set.PARTIAL}"
-    folder.mkdir(mode=0o700)
-    try:
-        yield folder
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def _prepare_folder(folder: Path) -> None:

@@ -11,10 +11,12 @@ A set is *taken* while its name ends in ``.partial``, *sealed* when it has been 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -147,6 +149,22 @@ def _sealed_sets(folder: Path) -> Iterator[BackupSet]:
         name = SetName.parse(entry.name)
         if name is not None and entry.is_dir(follow_symlinks=False) and (Path(entry.path) / MANIFEST).is_file():
             yield BackupSet(Path(entry.path), name)
+
+
+@contextlib.contextmanager
+def unfinished(parent: Path, name: SetName, ending: str) -> Iterator[Path]:
+    """A folder for a set that does not count yet. Inside it is renamed, or it is gone afterwards.
+
+    Parameters:
+        ending: ``PARTIAL`` or ``FETCHING``.
+    """
+    folder = parent / f"{name}{ending}"
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        if folder.exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_evidence(folder: Path, evidence: dict[str, Any]) -> None:

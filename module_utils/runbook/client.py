@@ -13,6 +13,7 @@ finds it in its environment, which only its own account and root can see.
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.util
 import os
 import re
@@ -52,6 +53,8 @@ _IN_SIDECAR = ("user", "dbname", "options", "application_name")
 _WITH_FIRST_LINE = 'IFS= read -r PGPASSWORD && export PGPASSWORD && exec "$0" "$@"'
 
 _LINES_SHOWN = 5
+
+_NO_SPACE = os.strerror(errno.ENOSPC)
 
 _NO_TLS = "SSL support is not compiled in"
 _NO_TLS_ADVICE = (
@@ -221,6 +224,12 @@ def client_for(login: Login, params: Mapping[str, Any], name: str) -> Client:
     return Sidecar(version // 10000, params["client_container"], params["client_image"], _variables(inside), password)
 
 
+def database_argument(name: str) -> str:
+    """A database for a program that wants it as an argument, and takes some plain names for connection strings."""
+    quoted = name.replace("\\", "\\\\").replace("'", "\\'")
+    return f"dbname='{quoted}'"
+
+
 def find_program(program: str, major: int) -> Path:
     """The installed program that is nearest to the server's version, and not older.
 
@@ -301,6 +310,6 @@ def _check(program: str, status: int, complaints: IO[bytes], password: str) -> N
     advice = _NO_TLS_ADVICE if _NO_TLS in said else ""
     raise RunbookError(
         f"{program} failed with exit status {status}: {said or 'it did not say why'}.{advice}",
-        code="client-failed",
+        code="disk-full" if _NO_SPACE in said else "client-failed",
         status=status,
     )

@@ -18,7 +18,6 @@ from ansible.module_utils.runbook import journal, preflight, properties, roles_f
 from ansible.module_utils.runbook.backup_set import SetName, write_evidence
 from ansible.module_utils.runbook.client import CLIENT_ARGUMENTS, Client, Sidecar, client_for
 from ansible.module_utils.runbook.connection import LOGIN_ARGUMENTS, Login
-from ansible.module_utils.runbook.dump import Stopwatch
 from ansible.module_utils.runbook.duration import seconds
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.explain import explain
@@ -29,8 +28,9 @@ from ansible.module_utils.runbook.runlock import RunLock, held
 from ansible.module_utils.runbook.scratch_server import running
 from ansible.module_utils.runbook.session import Session, SqlError, application_name, connect
 from ansible.module_utils.runbook.source import NEWEST, PLAIN, Source
+from ansible.module_utils.runbook.stopwatch import Stopwatch
 from ansible.module_utils.runbook.store import PLACE_ARGUMENTS, Store
-from ansible.module_utils.runbook.verification import Evidence, verify
+from ansible.module_utils.runbook.verification import Evidence, prove
 
 OPERATION = "drill"
 
@@ -81,17 +81,20 @@ def run(login: Login, params: Mapping[str, Any], check_mode: bool) -> dict[str, 
     """
     store = Store.of(params, login.database)
     if check_mode:
-        name = _name(source.choose(store, params["backup"]))
-        return {"changed": True, "set": name, "msg": f"{login.database}: set {name} would be restored and verified."}
+        notes: list[str] = []
+        name = _name(source.choose(store, params["backup"], notes))
+        said = " ".join([f"{login.database}: set {name} would be restored and verified.", *notes])
+        return {"changed": True, "set": name, "notes": notes, "msg": said}
+    notes = []
     with _alone(login, params):
         began, clock = datetime.now(timezone.utc), Stopwatch()
         with clock.phase("recovery"):
-            chosen = _at_hand(store, login, params, clock)
+            chosen = _at_hand(store, login, params, clock, notes)
             with _given_up(login, chosen), _place(login, params, chosen, clock) as place:
                 evidence = _prove(place, login, chosen, params, clock)
         evidence.facts = _facts(chosen, began, clock, place)
         _mark(store, chosen, evidence)
-    return _proven(login, chosen, evidence)
+    return _proven(login, chosen, evidence, notes)
 
 
 def _name(chosen: Source | SetName) -> str:
@@ -107,12 +110,12 @@ def _alone(login: Login, params: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-def _at_hand(store: Store, login: Login, params: Mapping[str, Any], clock: Stopwatch) -> Source:
+def _at_hand(store: Store, login: Login, params: Mapping[str, Any], clock: Stopwatch, notes: list[str]) -> Source:
     """The set, on this host.
 
     One that has to be fetched is fetched under the run lock: a backup takes what is not sealed for a dead run's.
     """
-    chosen = source.choose(store, params["backup"])
+    chosen = source.choose(store, params["backup"], notes)
     if isinstance(chosen, SetName):
         with held(login, params, OPERATION), clock.phase("fetch"):
             chosen = source.fetch(store, chosen)
@@ -172,7 +175,9 @@ def _prove(place: Place, login: Login, chosen: Source, params: Mapping[str, Any]
             with clock.phase("restore"):
                 jobs, identity = params["jobs"], params["decrypt_with"]
                 side_database.restore_into(place.client, name, chosen, jobs, identity, skipped=_SKIPPED)
-            evidence = _look_at(place, name, chosen, params, clock)
+            with clock.phase("verify"):
+                scratch = place.login.to(name)
+                evidence = prove(scratch, application_name(OPERATION), chosen.manifest, params["smoke_sql"])
             _try_properties(session, name, chosen)
             return evidence
         finally:
@@ -187,16 +192,6 @@ def _prepare(place: Place, session: Session, databases: Databases, chosen: Sourc
     findings = preflight.look(chosen, preflight.Target(session, place.client, nobody), wanted)
     preflight.refuse(findings, chosen)
     roles_file.create_bare(session, findings.missing_roles)
-
-
-def _look_at(place: Place, name: str, chosen: Source, params: Mapping[str, Any], clock: Stopwatch) -> Evidence:
-    """As after a restore, whose time this one measures."""
-    with connect(place.login.to(name), application_name(OPERATION)) as scratch:
-        with clock.phase("analyze"):
-            scratch.query("SET statement_timeout = 0")
-            scratch.query("ANALYZE")
-        with clock.phase("verify"):
-            return verify(scratch, chosen.manifest, params["smoke_sql"])
 
 
 def _try_properties(session: Session, name: str, chosen: Source) -> None:
@@ -245,7 +240,7 @@ def _facts(chosen: Source, began: datetime, clock: Stopwatch, place: Place) -> d
     }
 
 
-def _proven(login: Login, chosen: Source, evidence: Evidence) -> dict[str, Any]:
+def _proven(login: Login, chosen: Source, evidence: Evidence, notes: list[str]) -> dict[str, Any]:
     found = evidence.as_dict()
     return {
         "changed": True,
@@ -254,9 +249,15 @@ def _proven(login: Login, chosen: Source, evidence: Evidence) -> dict[str, Any]:
         "evidence": found,
         "recovery_seconds": found["recovery_seconds"],
         "loss_seconds": found["loss_seconds"],
-        "msg": f"{login.database}: set {chosen.name} is verified: {evidence.tables} tables, {evidence.rows} rows. "
-        f"A restore takes {found['recovery_seconds']:.1f} s (RTO) and would lose the last "
-        f"{_span(found['loss_seconds'])} (RPO).",
+        "notes": notes,
+        "msg": " ".join(
+            [
+                f"{login.database}: set {chosen.name} is verified: {evidence.tables} tables, {evidence.rows} rows. "
+                f"A restore takes {found['recovery_seconds']:.1f} s (RTO) and would lose the last "
+                f"{_span(found['loss_seconds'])} (RPO).",
+                *notes,
+            ]
+        ),
     }
 
 

@@ -9,27 +9,24 @@ and write-ahead log would stand beside this one, and fill the same folder and th
 from __future__ import annotations
 
 import contextlib
+import os
 import re
-import time
+import shutil
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import timezone
 from pathlib import Path
 from typing import IO
 
-try:
-    from psycopg.conninfo import make_conninfo
-except ImportError:  # connect() says so, with what to do
-    make_conninfo = None  # type: ignore[assignment]
-
 from ansible.module_utils.runbook import backup_set, facts
-from ansible.module_utils.runbook.client import Client
+from ansible.module_utils.runbook.client import Client, database_argument
 from ansible.module_utils.runbook.encryption import encrypting
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.manifest import CUSTOM, DIRECTORY, Manifest, Table
 from ansible.module_utils.runbook.session import UNDEFINED_TABLE, Session, SqlError
+from ansible.module_utils.runbook.stopwatch import Stopwatch
 
 AUTO, ZSTD, GZIP, NONE = "auto", "zstd", "gzip", "none"
 
@@ -41,6 +38,7 @@ _ATTEMPTS = 10
 
 _TRANSACTION = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _IMPORTED = ("pg_catalog.pg_export_snapshot()", "pg_catalog.statement_timestamp()")
+_CHUNK = 1024 * 1024
 _ROWS = " TABLE DATA "
 _DUMPED_BY = re.compile(r"^;\s+Dumped by pg_dump version: (\S+)", re.MULTILINE)
 
@@ -64,22 +62,6 @@ class DumpOptions:
     recipients: Sequence[str]
     ledger_schema: str
     roles_database: str
-
-
-@dataclass
-class Stopwatch:
-    """How long each phase took, in seconds, by name."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Measure what happens inside."""
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[name] = round(time.monotonic() - began, 3)
 
 
 class Dump:
@@ -136,14 +118,15 @@ class Dump:
         sequences = facts.sequences(self.session)  # before the dump, which may only find them further on
         extensions, roles = facts.extensions(self.session), facts.roles(self.session, database)
         large_objects = facts.large_objects(self.session)
-        compression, tables, has_passwords = self._dump(folder)
-        client_version = self._contents(folder, tables)
+        compression, tables, has_passwords, listed = self._dump(folder)
+        _require_whole(listed, tables)
+        version = _DUMPED_BY.search(listed)
         return Manifest(
             name=str(self.name),
             taken_at=f"{self.taken_at:%Y-%m-%dT%H:%M:%S.%fZ}",
             database=properties,
             server=facts.server(self.session),
-            client_version=client_version,
+            client_version=version[1] if version else str(self.client.major),
             schema_version=self.schema_version,
             ledger_schema=self.options.ledger_schema,
             format=CUSTOM if self.options.recipients else DIRECTORY,
@@ -157,41 +140,49 @@ class Dump:
             large_objects=large_objects,
         )
 
-    def _dump(self, folder: Path) -> tuple[str, tuple[Table, ...], bool]:
-        """Dump; count, and write the roles, meanwhile. There is no use in counting on when the dump has failed."""
+    def _dump(self, folder: Path) -> tuple[str, tuple[Table, ...], bool, str]:
+        """Dump; count, and write the roles, meanwhile. There is no use in counting on when the dump has failed.
+
+        Returns:
+            the compression, what was counted, whether the roles have their passwords, the table of contents.
+        """
         with ThreadPoolExecutor(max_workers=1) as beside:
             counting, writing = beside.submit(self._count), beside.submit(self._roles, folder)
             try:
                 with self.clock.phase("dump"):
-                    compression = self._compressed(folder)
+                    compression, listed = self._compressed(folder)
             except BaseException:
                 writing.cancel()
                 if not counting.done():
                     self.session.hang_up()
                 raise
-            return compression, counting.result(), writing.result()
+            return compression, counting.result(), writing.result(), listed
 
     def _count(self) -> tuple[Table, ...]:
         with self.clock.phase("count"):
             return facts.tables(self.session)
 
-    def _compressed(self, folder: Path) -> str:
+    def _compressed(self, folder: Path) -> tuple[str, str]:
+        """Dump as asked for.
+
+        Returns:
+            the compression that was taken, and the table of contents.
+        """
         if self.options.compression != AUTO:
-            self._run_pg_dump(folder, self.options.compression)
-            return self.options.compression
+            return self.options.compression, self._run_pg_dump(folder, self.options.compression)
         if self.client.major >= _ALGORITHMS_SINCE:
             try:
-                self._run_pg_dump(folder, ZSTD)
-                return ZSTD
+                return ZSTD, self._run_pg_dump(folder, ZSTD)
             except RunbookError as error:
                 # It says so before it connects: not every build has zstd, and only trying tells.
                 if "does not support compression" not in error.message:
                     raise
-        self._run_pg_dump(folder, GZIP)
-        return GZIP
+        return GZIP, self._run_pg_dump(folder, GZIP)
 
-    def _run_pg_dump(self, folder: Path, compression: str) -> None:
-        """The database is named in the environment only: an argument could be taken for a connection string."""
+    def _run_pg_dump(self, folder: Path, compression: str) -> str:
+        """Dump, and have pg_restore read the table of contents.
+
+        The database is named in the environment only: an argument could be taken for a connection string."""
         options = self.options
         arguments = [f"--snapshot={self._snapshot}", f"--lock-wait-timeout={round(options.lock_wait * 1000)}"]
         arguments += ["--no-password", "--no-sync", f"--compress={self._compress(compression)}"]
@@ -199,10 +190,10 @@ class Dump:
             target = folder / backup_set.ENCRYPTED_DUMP
             target.unlink(missing_ok=True)  # of an attempt with another compression
             with encrypting(target, options.recipients) as plain:
-                self.client.run("pg_dump", ["--format=custom", *arguments], stdout=plain)
-        else:
-            parallel = ["--format=directory", f"--jobs={options.jobs}", f"--file={folder / backup_set.DUMP}"]
-            self.client.run("pg_dump", [*arguments, *parallel], folder=folder)
+                return _passed_on(self.client, ["--format=custom", *arguments], plain)
+        parallel = ["--format=directory", f"--jobs={options.jobs}", f"--file={folder / backup_set.DUMP}"]
+        self.client.run("pg_dump", [*arguments, *parallel], folder=folder)
+        return contents(self.client, folder)
 
     def _compress(self, compression: str) -> str:
         if self.client.major >= _ALGORITHMS_SINCE:
@@ -214,7 +205,7 @@ class Dump:
         has_passwords = bool(
             self.session.query("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user")[0][0]
         )
-        database = make_conninfo(dbname=self.options.roles_database)  # a plain name could be taken for such a string
+        database = database_argument(self.options.roles_database)
         arguments = ["--globals-only", "--no-password", f"--database={database}"]
         arguments += [] if has_passwords else ["--no-role-passwords"]
         with self.clock.phase("roles"), self._roles_file(folder) as file:
@@ -226,25 +217,65 @@ class Dump:
             return encrypting(folder / backup_set.ENCRYPTED_GLOBALS, self.options.recipients)
         return (folder / backup_set.GLOBALS).open("xb")
 
-    def _contents(self, folder: Path, tables: Sequence[Table]) -> str:
-        """Have pg_restore read the table of contents, and see that no table is missing in it.
 
-        Returns:
-            the version of the pg_dump that wrote it.
-        """
-        if self.options.recipients:  # its key is not here, on purpose
-            return str(self.client.major)
-        with self.clock.phase("contents"):
-            listed = contents(self.client, folder)
-        absent = missing(listed, tables)
-        if absent:
-            raise RunbookError(
-                f"The dump has no rows of {', '.join(absent)}, which the database had in the same snapshot. It is not "
-                "whole and was given up. Run it again; if this happens again, it is an error of this program.",
-                code="incomplete",
-            )
-        version = _DUMPED_BY.search(listed)
-        return version[1] if version else str(self.client.major)
+def _require_whole(listed: str, tables: Sequence[Table]) -> None:
+    absent = missing(listed, tables)
+    if absent:
+        raise RunbookError(
+            f"The dump has no rows of {', '.join(absent)}, which the database had in the same snapshot. It is not "
+            "whole and was given up. Run it again; if this happens again, it is an error of this program.",
+            code="incomplete",
+        )
+
+
+def _passed_on(client: Client, arguments: Sequence[str], target: IO[bytes]) -> str:
+    """Dump into ``target``, and list on the way what will not be readable there: the key is not here, on purpose.
+
+    In pg_dump's custom format the table of contents comes first (pg_backup_custom.c), so pg_restore has read it when
+    it hangs up, and the rest only goes to the target.
+
+    Returns:
+        the table of contents.
+    """
+    dumped, dump = _pipe()
+    listed, to_list = _pipe()
+    with ThreadPoolExecutor(max_workers=2) as beside:
+        listing = beside.submit(_list, client, listed)
+        passing = beside.submit(_tee, dumped, target, to_list)
+        with _passed_to_the_end(passing), dump:
+            client.run("pg_dump", arguments, stdout=dump)
+        return listing.result()
+
+
+def _pipe() -> tuple[IO[bytes], IO[bytes]]:
+    reading, writing = os.pipe()
+    return os.fdopen(reading, "rb", buffering=0), os.fdopen(writing, "wb", buffering=0)
+
+
+def _list(client: Client, dump: IO[bytes]) -> str:
+    with dump:
+        return client.run("pg_restore", ["--list", "--format=custom"], stdin=dump).decode("utf-8", "replace")
+
+
+def _tee(source: IO[bytes], target: IO[bytes], other: IO[bytes]) -> None:
+    """Copy to both; ``other`` may have had enough before the end."""
+    with source, other:
+        with contextlib.suppress(BrokenPipeError):
+            while chunk := source.read(_CHUNK):
+                target.write(chunk)
+                other.write(chunk)
+        shutil.copyfileobj(source, target, _CHUNK)
+
+
+@contextlib.contextmanager
+def _passed_to_the_end(passing: Future[None]) -> Iterator[None]:
+    """See all of it passed on. Where that failed, pg_dump did only because nobody read any more."""
+    try:
+        yield
+    except RunbookError:
+        passing.result()
+        raise
+    passing.result()
 
 
 def contents(client: Client, folder: Path) -> str:

@@ -22,7 +22,6 @@ from ansible.module_utils.runbook import facts, journal, preflight, properties, 
 from ansible.module_utils.runbook.backup_set import SetName, write_evidence
 from ansible.module_utils.runbook.client import CLIENT_ARGUMENTS, client_for
 from ansible.module_utils.runbook.connection import LOGIN_ARGUMENTS, Login
-from ansible.module_utils.runbook.dump import Stopwatch
 from ansible.module_utils.runbook.duration import seconds
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.explain import explain
@@ -32,8 +31,9 @@ from ansible.module_utils.runbook.manifest import DatabaseProperties
 from ansible.module_utils.runbook.runlock import RunLock, held
 from ansible.module_utils.runbook.session import Session, SqlError, application_name, connect
 from ansible.module_utils.runbook.source import LATEST, PLAIN, Source
+from ansible.module_utils.runbook.stopwatch import Stopwatch
 from ansible.module_utils.runbook.store import PLACE_ARGUMENTS, Store
-from ansible.module_utils.runbook.verification import Evidence, verify
+from ansible.module_utils.runbook.verification import Evidence, prove
 
 OPERATION = "restore"
 
@@ -61,6 +61,12 @@ RESTORE_ARGUMENTS: dict[str, dict[str, Any]] = {
     "run_lock_wait": {"type": "str", "default": "10s"},
     "swap_timeout": {"type": "str", "default": "20s"},
 }
+
+
+_TABLESPACE = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = 'template0' AND dattablespace = t.oid)
+  FROM pg_catalog.pg_tablespace t WHERE spcname = %s
+"""
 
 
 @dataclass(frozen=True)
@@ -143,20 +149,22 @@ def _at_work(login: Login, params: Mapping[str, Any], check_mode: bool) -> Itera
 
 
 def _prepare(work: Work, check_mode: bool) -> dict[str, Any]:
-    chosen = source.choose(work.store(), work.params["backup"])
+    notes: list[str] = []
+    chosen = source.choose(work.store(), work.params["backup"], notes)
     replaced = work.databases.replaced
     if replaced is not None and _is_unconfirmed(replaced, chosen):
         return _already_swapped(work, replaced)
     if isinstance(chosen, SetName):
         if check_mode:
-            return _predicted(work, str(chosen), [f"The set {chosen} is only off-site and would be fetched first."])
+            fetched = f"The set {chosen} is only off-site and would be fetched first."
+            return _predicted(work, str(chosen), [*notes, fetched])
         chosen = source.fetch(work.store(), chosen)
     ready = _ready_side(work, chosen)
     client = client_for(work.maintenance, work.params, work.application)
     target = preflight.Target(work.lock.session, client, work.databases)
     # What was restored already needs no room a second time; who is in the way of the swap may have come since.
     findings = preflight.look_at_live(target, work.params) if ready else preflight.look(chosen, target, work.params)
-    findings.notes += _unproven(work, chosen)
+    findings.notes += [*notes, *_unproven(work, chosen)]
     preflight.refuse(findings, chosen)
     if check_mode:
         return _predicted(work, chosen.name, findings.notes)
@@ -192,14 +200,13 @@ def _restore_beside(work: Work, chosen: Source, client: Any, findings: preflight
             session.query(journal.comment_on(name, note.text()))
             jobs, identity = work.params["jobs"], work.params["decrypt_with"]
             side_database.restore_into(client, name, chosen, jobs, identity)
-        evidence = _look_at(work, name, chosen, clock)
+        with clock.phase("verify"):
+            evidence = prove(work.login.to(name), work.application, chosen.manifest, work.params["smoke_sql"])
         work.lock.assure()
         _assure_live(work)
         findings.notes += _finish(work, name, described, note)
     except BaseException:
         if session.alive:
-            if session.in_transaction:
-                session.query("ROLLBACK")
             side_database.drop(session, name)
         raise
     if chosen.state != PLAIN:
@@ -209,22 +216,18 @@ def _restore_beside(work: Work, chosen: Source, client: Any, findings: preflight
 
 
 def _tablespace(session: Session, described: DatabaseProperties, notes: list[str]) -> str:
-    """Where the database was, if this server has such a place."""
-    if session.query("SELECT 1 FROM pg_catalog.pg_tablespace WHERE spcname = %s", described.tablespace):
-        return described.tablespace
+    """Where the database was, if this server has such a place.
+
+    To name even the default one needs a right that few have (PostgreSQL documentation, "CREATE DATABASE"), so that is
+    left to the server.
+    """
+    found = session.query(_TABLESPACE, described.tablespace)
+    if found:
+        return "" if found[0][0] else described.tablespace
     notes.append(
         f'The server has no tablespace "{described.tablespace}", where the database was: its default is taken.'
     )
     return ""
-
-
-def _look_at(work: Work, name: str, chosen: Source, clock: Stopwatch) -> Evidence:
-    with connect(work.login.to(name), work.application) as side:
-        with clock.phase("analyze"):
-            side.query("SET statement_timeout = 0")
-            side.query("ANALYZE")
-        with clock.phase("verify"):
-            return verify(side, chosen.manifest, work.params["smoke_sql"])
 
 
 def _finish(work: Work, name: str, described: DatabaseProperties, note: Journal) -> list[str]:
@@ -350,6 +353,8 @@ def _swap(work: Work, check_mode: bool) -> dict[str, Any]:
             "Run restore.yml again.",
             code="no-side",
         )
+    if check_mode:
+        return _would(work, f"{ready[-1].name} would take its place.")
     keep = timedelta(seconds=seconds("keep", work.params))
     now, timeout = datetime.now(timezone.utc), seconds("swap_timeout", work.params)
     done = swap.swap(work.lock, work.databases, ready[-1], journal.SWAPPED, keep, now, timeout)
@@ -360,6 +365,8 @@ def _confirm(work: Work, check_mode: bool) -> dict[str, Any]:
     replaced = work.databases.replaced
     if replaced is None or replaced.journal.phase != journal.SWAPPED:
         return {"changed": False, "msg": f"{work.login.database}: there is nothing to confirm."}
+    if check_mode:
+        return {**_would(work, f"{replaced.name} would be kept, and the restore be final."), "changed": False}
     work.lock.session.query(replaced.note(phase=journal.DONE))
     until = replaced.journal.until
     return {
@@ -387,7 +394,7 @@ def _undo(work: Work, check_mode: bool) -> dict[str, Any]:
             code="nothing-to-undo",
         )
     if check_mode:
-        return {"changed": True, "kept": back.name, "msg": f"{name}: {back.name} would come back."}
+        return {**_would(work, f"{back.name} would come back."), "kept": back.name}
     return _bring_back(work, back)
 
 
@@ -402,6 +409,8 @@ def _reverse(work: Work, check_mode: bool) -> dict[str, Any]:
     """Undo a swap that nobody has confirmed; without one there is nothing to do but to say what is live."""
     databases, name = work.databases, work.login.database
     if databases.replaced is not None and databases.replaced.journal.phase == journal.SWAPPED:
+        if check_mode:
+            return _would(work, f"{databases.replaced.name} would come back.")
         return _bring_back(work, databases.replaced)
     if not databases.live:
         live = "There is no live database of that name"
@@ -467,6 +476,10 @@ def _refuse_unconfirmed(login: Login, params: Mapping[str, Any]) -> None:
             f"If you mean it, add -e restore_confirm={login.database} to the command.",
             code="unconfirmed",
         )
+
+
+def _would(work: Work, what: str) -> dict[str, Any]:
+    return {"changed": True, "msg": f"{work.login.database}: {what}"}
 
 
 def _already_swapped(work: Work, replaced: Noted) -> dict[str, Any]:

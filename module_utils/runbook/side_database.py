@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import IO
 
 from ansible.module_utils.runbook import backup_set
-from ansible.module_utils.runbook.client import Client
+from ansible.module_utils.runbook.client import Client, database_argument
 from ansible.module_utils.runbook.encryption import check_identity, decrypting
 from ansible.module_utils.runbook.ledger import identifier
 from ansible.module_utils.runbook.session import Session
@@ -56,8 +56,7 @@ def restore_into(
             psql = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--no-password", "--output=/dev/null"]
             quick.run("psql", psql, stdin=script)
         return
-    # pg_restore wants the database as an argument, and would take some names for connection strings.
-    options = ["--exit-on-error", "--no-password", f"--dbname={_connection_string(name)}", *skipped]
+    options = ["--exit-on-error", "--no-password", f"--dbname={database_argument(name)}", *skipped]
     if source.encrypted:
         encrypted = source.path / backup_set.ENCRYPTED_DUMP
         with decrypting(encrypted, check_identity(encrypted, identity)) as dump:
@@ -65,11 +64,6 @@ def restore_into(
         return
     dump_folder = source.path / backup_set.DUMP
     quick.run("pg_restore", [*options, f"--jobs={jobs}", str(dump_folder)], folder=source.path)
-
-
-def _connection_string(name: str) -> str:
-    quoted = name.replace("\\", "\\\\").replace("'", "\\'")
-    return f"dbname='{quoted}'"
 
 
 def _options(client: Client) -> dict[str, str]:

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -58,13 +61,14 @@ class Source:
 PLAIN = "plain"
 
 
-def choose(store: Store, wanted: str) -> Source | SetName:
+def choose(store: Store, wanted: str, notes: list[str]) -> Source | SetName:
     """Find out what is meant.
 
     Parameters:
         store: the sets of the database.
         wanted: ``latest`` (the newest verified set, else the newest sealed one), ``newest`` (the newest sealed
             one), a name, a time in UTC (the newest set of that time or before), or the path of a set or a file of SQL.
+        notes: takes a sentence when the choice might have been another one.
 
     Returns:
         the source, or the name of a set that is only off-site.
@@ -78,20 +82,21 @@ def choose(store: Store, wanted: str) -> Source | SetName:
     named = SetName.parse(wanted)
     if named in here:
         return of(here[named])
-    name = _choose(store, wanted, list(here.values()), sorted({*here, *_away(store, bool(here))}))
+    name = _choose(store, wanted, list(here.values()), sorted({*here, *_away(store, bool(here), notes)}))
     return of(here[name]) if name in here else name
 
 
-def _away(store: Store, has_others: bool) -> set[SetName]:
-    """The sets that are off-site. In an emergency the network may be down: what is here is enough to go on."""
+def _away(store: Store, has_others: bool, notes: list[str]) -> set[SetName]:
+    """The sets that are off-site. In an emergency the network may be down: what is here is enough to go on with."""
     if store.offsite is None:
         return set()
     try:
         store.offsite.check()
         return set(store.offsite.names(store.folder.name))
-    except RunbookError:
+    except RunbookError as error:
         if not has_others:
             raise
+        notes.append(f"Only the sets on this host were looked at; off-site there may be newer ones. {error.message}")
         return set()
 
 
@@ -151,20 +156,32 @@ def fetch(store: Store, name: SetName) -> Source:
     if store.offsite is None:
         raise AssertionError("only a store with copies names sets that are not here")
     store.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    partial = store.folder / f"{name}{backup_set.FETCHING}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(mode=0o700)
-    try:
-        store.offsite.fetch(store.folder.name, name, partial)
-        backup_set.check_checksums(partial)
-        space.sync(partial)
-        final = store.folder / str(name)
-        partial.rename(final)
+    final = store.folder / str(name)
+    with _only_fetcher(store.folder), backup_set.unfinished(store.folder, name, backup_set.FETCHING) as folder:
+        if final.exists():  # somebody else has fetched it meanwhile
+            return of(BackupSet(final, name))
+        store.offsite.fetch(store.folder.name, name, folder)
+        backup_set.check_checksums(folder)
+        space.sync(folder)
+        folder.rename(final)
         space.sync_entry(store.folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return of(BackupSet(final, name))
+
+
+@contextlib.contextmanager
+def _only_fetcher(folder: Path) -> Iterator[None]:
+    """Wait for whoever fetches a set to the same folder; what a fetch that died has left there goes first.
+
+    The run lock of the database that is restored says nothing about that: the set may be another database's.
+    """
+    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX)
+        for leftover in folder.glob(f"*{backup_set.FETCHING}"):
+            shutil.rmtree(leftover)
+        yield
+    finally:
+        os.close(place)
 
 
 def _choose(store: Store, wanted: str, here: Sequence[BackupSet], names: Sequence[SetName]) -> SetName:

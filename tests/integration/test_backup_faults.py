@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import backups
+import disk
 import engine
 import psycopg
 import pytest
@@ -33,15 +34,8 @@ from project import poll
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A folder on a disk of its own, with room for 3 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m", "runbook", str(place)], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"no small disk can be mounted here: {done.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+    with disk.small_disk(tmp_path / "disk", "3m") as place:
+        yield place
 
 
 @contextmanager

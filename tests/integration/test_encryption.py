@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import backups
+import disk
 import pytest
 import vault
 from ansible.module_utils.runbook import backup_set, client, restoration
@@ -176,22 +177,13 @@ def test_a_run_that_dies_leaves_nothing_that_counts(filled: Any, folder: Path, k
     assert len(names(filled, folder)) == 1 and leftovers(folder) == []
 
 
-def test_a_full_disk_is_the_reason_and_not_a_broken_pipe(filled: Any, tmp_path: Path, key: Key) -> None:
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=200k", "runbook", str(place)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.strip()}")
+def test_a_full_disk_is_the_reason_and_not_a_broken_pipe(
+    filled: Any, tmp_path: Path, key: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
     do(filled, "CREATE TABLE b AS SELECT gen_random_uuid() AS u FROM generate_series(1, 50000)", "DROP TABLE a")
-    monkey = pytest.MonkeyPatch()
-    monkey.setattr("ansible.module_utils.runbook.backup.space.require", lambda *_: None)
-    try:
+    monkeypatch.setattr("ansible.module_utils.runbook.backup.space.require", lambda *_: None)
+    with disk.small_disk(tmp_path / "disk", "200k") as place:
         error = refused(filled, place, encrypt_to=[key.recipient])
-    finally:
-        monkey.undo()
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
     assert error.code == "disk-full" and "age could not write" in error.message
 
 

@@ -285,7 +285,7 @@ def test_a_copy_that_was_changed_there_is_not_taken_for_the_set(
     made = Path(take(database, folder, **far)["folder"])
     shutil.rmtree(made)
     store = Store.of({"directory": str(folder), **far}, database.database)
-    name = source.choose(store, "latest")
+    name = source.choose(store, "latest", [])
     assert isinstance(name, SetName) and str(name) == made.name
     (copied,) = (tmp_path / "far").rglob("toc.dat")
     vault.flip(copied, 50)
@@ -305,11 +305,33 @@ def test_the_newest_of_both_places_is_chosen_and_a_name_finds_it_in_either(
     store = Store.of({"directory": str(folder), **far}, database.database)
     older = made.with_name(str(SetName((datetime.now(UTC) - timedelta(days=1)).replace(microsecond=0), 0)))
     made.rename(older)
-    newest = source.choose(store, "latest")
+    newest = source.choose(store, "latest", [])
     assert str(newest) == made.name
-    found = source.choose(store, older.name)
+    found = source.choose(store, older.name, [])
     assert isinstance(found, source.Source) and found.path == older
-    assert str(source.choose(store, made.name)) == made.name
+    assert str(source.choose(store, made.name, [])) == made.name
+
+
+def test_in_an_emergency_the_sets_here_will_do_and_it_is_said_that_there_may_be_newer_ones(
+    database: Any, folder: Path, far: dict[str, str]
+) -> None:
+    made = Path(take(database, folder, **far)["folder"])
+    gone = {**far, "offsite": "gone:sets"}
+    store, notes = Store.of({"directory": str(folder), **gone}, database.database), []
+    chosen = source.choose(store, "latest", notes)
+    assert isinstance(chosen, source.Source) and chosen.path == made
+    assert len(notes) == 1 and "off-site there may be newer ones" in notes[0]
+
+
+def test_what_a_fetch_that_died_has_left_is_removed_by_the_next(
+    database: Any, folder: Path, far: dict[str, str]
+) -> None:
+    made = Path(take(database, folder, **far)["folder"])
+    left = made.rename(made.with_name("20200101T000000Z_v0.fetching"))
+    store = Store.of({"directory": str(folder), **far}, database.database)
+    name = SetName.parse(made.name)
+    assert name is not None and source.fetch(store, name).path == made
+    assert not left.exists()
 
 
 def test_there_is_no_backup_without_the_copy_that_was_asked_for(

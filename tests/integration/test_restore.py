@@ -18,6 +18,7 @@ import pytest
 from ansible.module_utils.runbook import client
 from conftest import Database, maintenance
 from engine import ask, do
+from project import poll
 from psycopg import sql
 from restores import databases, refused, restore, step
 
@@ -323,7 +324,10 @@ def test_an_error_in_a_plain_file_stops_it(filled: Database, tmp_path: Path) -> 
     assert not databases(filled).side and content(filled)[0][0] == 500
 
 
-@pytest.mark.parametrize("command", ["\\! touch {}", "\\copy cm.model TO PROGRAM 'touch {}'", "\\o |touch {}"])
+@pytest.mark.parametrize(
+    "command",
+    ["\\! touch {}", "\\copy cm.model TO PROGRAM 'touch {}'", "\\o |touch {}", "\\unrestrict a\n\\! touch {}"],
+)
 def test_a_plain_file_cannot_run_programs(filled: Database, tmp_path: Path, command: str) -> None:
     witness = tmp_path / "witness"
     file = plain(filled, tmp_path / "cm.sql")
@@ -332,6 +336,85 @@ def test_a_plain_file_cannot_run_programs(filled: Database, tmp_path: Path, comm
     file.write_text("".join([*lines[:at], command.format(witness) + "\n", *lines[at:]]))
     assert refused(filled, tmp_path, backup=str(file)).code == "client-failed"
     assert not witness.exists() and not databases(filled).side
+
+
+def test_a_plain_file_that_has_changed_is_restored_anew(filled: Database, tmp_path: Path) -> None:
+    file = plain(filled, tmp_path / "cm.sql")
+    step(filled, tmp_path, "prepared", backup=str(file))
+    assert step(filled, tmp_path, "prepared", backup=str(file))["changed"] is False
+    file.write_text(file.read_text().replace("\tmodel 7\n", "\tseventh\n"))
+    assert step(filled, tmp_path, "prepared", backup=str(file))["changed"] is True
+    step(filled, tmp_path, "swapped")
+    assert ask(filled, "SELECT name FROM cm.model WHERE id = 7") == [("seventh",)]
+
+
+def another(database: Database, folder: Path, previous: str) -> str:
+    """A further set, with a name of its own; names have whole seconds."""
+    now = "SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD\"T\"HH24MISS')"
+    poll(lambda: ask(database, now)[0][0] > previous[:15])
+    return str(backups.take(database, folder)["set"])
+
+
+def test_check_mode_of_every_step_only_looks(filled: Database, tmp_path: Path) -> None:
+    def seen() -> list[tuple]:
+        return on_the_server(
+            filled,
+            "SELECT oid, datname, datallowconn, shobj_description(oid, 'pg_database') FROM pg_database ORDER BY 1",
+        )
+
+    def look(*states: str) -> list[bool]:
+        before = seen()
+        predicted = [step(filled, tmp_path, state, check_mode=True)["changed"] for state in states]
+        assert seen() == before
+        return predicted
+
+    backups.take(filled, tmp_path)
+    step(filled, tmp_path, "prepared")
+    with filled.connect() as session:
+        assert look("prepared", "swapped", "confirmed", "reversed") == [True, True, False, False]
+        assert session.execute("SELECT 1").fetchall() == [(1,)], "nobody was in its way"
+    step(filled, tmp_path, "swapped")
+    assert look("swapped", "confirmed", "reversed", "undone") == [False, False, True, True]
+    step(filled, tmp_path, "confirmed")
+    assert look("confirmed", "reversed", "undone", "dropped") == [False, False, True, False]
+
+
+def test_latest_is_the_proven_set_and_says_that_there_is_a_newer_one(filled: Database, tmp_path: Path) -> None:
+    proven = backups.take(filled, tmp_path)["set"]
+    restore(filled, tmp_path)
+    newer = another(filled, tmp_path, proven)
+    result = step(filled, tmp_path, "prepared", check_mode=True)
+    assert result["set"] == proven
+    assert f"restore_backup={newer}" in result["msg"]
+
+
+def test_a_swap_that_nobody_confirmed_does_not_answer_for_another_set(filled: Database, tmp_path: Path) -> None:
+    first = backups.take(filled, tmp_path)["set"]
+    step(filled, tmp_path, "prepared")
+    step(filled, tmp_path, "swapped")  # and the run dies here
+    assert step(filled, tmp_path, "prepared", backup=first)["phase"] == "swapped"
+    second = another(filled, tmp_path, first)
+    assert step(filled, tmp_path, "prepared", backup=second)["set"] == second
+    assert "no former database had to come back" in step(filled, tmp_path, "reversed")["msg"]
+
+
+def test_only_a_swap_that_nobody_confirmed_is_reversed(filled: Database, tmp_path: Path) -> None:
+    backups.take(filled, tmp_path)
+    do(filled, "DELETE FROM cm.model")
+    step(filled, tmp_path, "prepared")
+    step(filled, tmp_path, "swapped")
+    assert step(filled, tmp_path, "reversed")["changed"] is True
+    assert content(filled)[0][0] == 0
+    restore(filled, tmp_path)
+    assert step(filled, tmp_path, "reversed")["changed"] is False
+    assert content(filled)[0][0] == 500
+
+
+def test_an_index_that_waits_for_its_partitions_is_no_damage(filled: Database, tmp_path: Path) -> None:
+    do(filled, "CREATE INDEX waiting ON ONLY cm.event (at)")
+    backups.take(filled, tmp_path)
+    restore(filled, tmp_path)
+    assert ask(filled, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'cm.waiting'::regclass") == [(False,)]
 
 
 def test_the_journal_is_there_for_people(filled: Database, tmp_path: Path) -> None:

@@ -8,15 +8,18 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import backups
+import disk
 import psycopg
 import pytest
 from ansible.module_utils.runbook import backup_set, embedded, restoration, side_database
 from conftest import QUICK, Database, maintenance, reachable_directory, read_password
+from drills import SLOW
 from engine import ask, do
 from project import poll
 from psycopg import sql
@@ -32,6 +35,29 @@ def demanding() -> Iterator[embedded.Server]:
         running, _ = embedded.start(wanted)
         yield running
         embedded.remove(wanted)
+
+
+@contextmanager
+def on_a_small_disk(size: str, log_elsewhere: bool = False, **settings: str) -> Iterator[tuple[Database, Path]]:
+    """A server whose data are on a disk of their own: the login to database shop, which is not there yet, and the disk.
+
+    Parameters:
+        log_elsewhere: whether its write-ahead log is on another disk. Without room for that PostgreSQL ends altogether.
+    """
+    with reachable_directory() as parent, disk.small_disk(parent / "disk", size) as place:
+        wanted = embedded.Wanted(home=str(place / "server"), settings={**QUICK, **settings})
+        server, _ = embedded.start(wanted)
+        if log_elsewhere:
+            embedded.stop(wanted)
+            (inside,) = (place / "server").rglob("pg_wal")
+            subprocess.run(["mv", str(inside), str(parent / "log")], check=True)  # and its owner with it
+            inside.symlink_to(parent / "log")
+            server, _ = embedded.start(wanted)
+        try:
+            password = read_password(server.passfile)
+            yield Database(server.host, server.port, server.user, "shop", server.passfile, password), place
+        finally:
+            embedded.remove(wanted)
 
 
 @pytest.fixture
@@ -91,15 +117,13 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 
 def test_a_killed_pg_restore_is_a_failed_restore(live: Database, tmp_path: Path) -> None:
-    do(live, "CREATE TABLE big AS SELECT n, repeat(md5(n::text), 20) AS t FROM generate_series(1, 40000) AS n")
+    do(live, SLOW.format(3))
     backups.take(live, tmp_path)
     process = start(live, tmp_path, "prepared")
 
     def restoring() -> list[str]:
-        found = subprocess.run(
-            ["pgrep", "-P", str(process.pid), "pg_restore"], capture_output=True, text=True, check=False
-        )
-        return found.stdout.split()
+        at_work = ["pgrep", "--parent", str(process.pid), "--full", "exit-on-error"]
+        return subprocess.run(at_work, capture_output=True, text=True, check=False).stdout.split()
 
     poll(lambda: databases(live).side)
     pid = poll(restoring)[0]
@@ -112,7 +136,7 @@ def test_a_killed_pg_restore_is_a_failed_restore(live: Database, tmp_path: Path)
 
 
 def test_a_restore_that_was_killed_is_begun_again(live: Database, tmp_path: Path) -> None:
-    do(live, "CREATE TABLE big AS SELECT n, repeat(md5(n::text), 20) AS t FROM generate_series(1, 40000) AS n")
+    do(live, SLOW.format(3))
     backups.take(live, tmp_path)
     process = start(live, tmp_path, "prepared")
     poll(lambda: databases(live).side)
@@ -188,7 +212,7 @@ def test_a_swap_that_was_done_is_not_done_again(live: Database, tmp_path: Path) 
 
 
 def test_one_at_a_time(live: Database, tmp_path: Path) -> None:
-    do(live, "CREATE TABLE big AS SELECT n, repeat(md5(n::text), 20) AS t FROM generate_series(1, 40000) AS n")
+    do(live, SLOW.format(3))
     backups.take(live, tmp_path)
     process = start(live, tmp_path, "prepared")
     poll(lambda: databases(live).side)
@@ -233,11 +257,13 @@ def test_somebody_who_cannot_be_got_rid_of_is_named_and_the_database_opened_agai
         session.execute("CREATE ROLE keeper LOGIN CREATEDB PASSWORD 'x'")
         session.execute("ALTER DATABASE shop OWNER TO keeper")
         session.execute("GRANT pg_read_all_data, pg_monitor TO keeper")
+        session.execute("ALTER DATABASE shop SET log_statement = 'all'")
     keeper = replace(live, user="keeper", password="x")
     try:
         do(live, "ALTER TABLE item OWNER TO keeper", "ALTER SCHEMA public OWNER TO keeper")
         backups.take(live, tmp_path)
-        step(keeper, tmp_path, "prepared")
+        made = step(keeper, tmp_path, "prepared")
+        assert 'ALTER DATABASE "shop" SET "log_statement" TO \'all\'' in made["msg"], "only a superuser may do that"
         with live.connect(application_name="the boss"):
             error = refused(keeper, tmp_path, "swapped", swap_timeout="1s")
             assert error.code == "in-use" and "the boss" in error.message
@@ -287,9 +313,13 @@ def test_a_logical_slot_is_named(live: Database, tmp_path: Path) -> None:
     error = refused(live, tmp_path)
     assert error.code == "preflight" and "warehouse" in error.message and "restore_slots=leave" in error.message
     assert "warehouse" in step(live, tmp_path, "prepared", slots="leave")["msg"]
+    assert "warehouse" in refused(live, tmp_path).message, "restored already, and still in the way"
     kept = step(live, tmp_path, "swapped")["kept"]
     error = refused(live, tmp_path, "dropped", kept=kept)
     assert error.code == "slots" and "warehouse" in error.message
+    with maintenance(live) as session:
+        session.execute("SELECT pg_drop_replication_slot('warehouse')")
+    assert step(live, tmp_path, "dropped", kept=kept)["dropped"] == [kept]
 
 
 def test_everything_that_is_missing_is_said_at_once_and_roles_can_be_made(live: Database, tmp_path: Path) -> None:
@@ -373,28 +403,36 @@ def test_a_set_that_does_not_hold_what_its_manifest_says_is_not_put_to_use(live:
 
 
 def test_a_data_volume_without_room_is_seen_before(live: Database, tmp_path: Path) -> None:
-    """A server on a disk of its own that is nearly full."""
     backups.take(live, tmp_path)
     (made,) = backups.sealed(live, tmp_path)
-    with reachable_directory() as parent:
-        disk = parent / "disk"
-        disk.mkdir()
-        mount = ["mount", "-t", "tmpfs", "-o", "size=200m,mode=755", "runbook", str(disk)]
-        done = subprocess.run(mount, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"no small disk can be mounted here: {done.stderr.strip()}")
-        try:
-            wanted = embedded.Wanted(home=str(disk / "server"), settings=QUICK)
-            server, _ = embedded.start(wanted)
-            other = Database(
-                server.host, server.port, server.user, "shop", server.passfile, read_password(server.passfile)
-            )
-            error = refused(other, tmp_path, backup=str(made.path))
-            assert error.code == "preflight" and "disk of the server" in error.message
-            assert "shop" not in names(other)
-            embedded.remove(wanted)
-        finally:
-            subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    with on_a_small_disk("200m") as (other, _):
+        error = refused(other, tmp_path, backup=str(made.path))
+        assert error.code == "preflight" and "disk of the server" in error.message
+        assert "shop" not in names(other)
+
+
+def test_a_data_volume_that_fills_up_in_the_middle_costs_nothing_but_the_restore(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restoring = side_database.restore_into
+    with on_a_small_disk("400m", log_elsewhere=True, max_wal_size="64MB") as (live, place):
+        with maintenance(live) as session:
+            session.execute("CREATE DATABASE shop")
+        do(live, "CREATE TABLE item AS SELECT n, repeat(md5(n::text), 20) AS t FROM generate_series(1, 40000) AS n")
+        backups.take(live, tmp_path)
+
+        def while_somebody_fills_it(*arguments: Any, **named: Any) -> None:
+            disk.fill(place, left=5_000_000)
+            restoring(*arguments, **named)
+
+        monkeypatch.setattr(side_database, "restore_into", while_somebody_fills_it)
+        error = refused(live, tmp_path)
+        assert error.code == "disk-full" and "No space left on device" in error.message
+        assert names(live) == ["shop"] and items(live) == 40_000 and is_open(live)
+        monkeypatch.undo()
+        (place / "ballast").unlink()
+        restore(live, tmp_path)
+        assert items(live) == 40_000
 
 
 # --- what is not to be believed --------------------------------------------------------------------------------------
