@@ -57,10 +57,18 @@ _LINES_SHOWN = 5
 _NO_SPACE = os.strerror(errno.ENOSPC)
 
 _NO_TLS = "SSL support is not compiled in"
-_NO_TLS_ADVICE = (
-    " The programs that come with the embedded server speak no TLS. Install PostgreSQL's own on this host: the package "
-    "postgresql-client-NN of the server's major version, or a newer one (Debian), or postgresqlNN (Red Hat)."
+_INSTALL = (
+    "Install PostgreSQL's own on this host: the package postgresql-client-NN of the server's major version, or a newer "
+    "one (Debian), or postgresqlNN (Red Hat)"
 )
+_NO_COMPRESSION = "does not support compression"
+"""What a program says that is built without zstd, such as the embedded server's; pg_restore --list only warns."""
+
+_ADVICE = {
+    _NO_TLS: f" The programs that come with the embedded server speak no TLS. {_INSTALL}.",
+    _NO_COMPRESSION: f" The programs that come with the embedded server know gzip only. {_INSTALL}; or have a set "
+    "taken with -e backup_compression=gzip.",
+}
 
 
 @dataclass(frozen=True)
@@ -302,12 +310,12 @@ def _content(file: IO[bytes]) -> bytes:
 
 
 def _check(program: str, status: int, complaints: IO[bytes], password: str) -> None:
-    """Raise when a program failed, with the last that it said."""
-    if status == 0:
-        return
+    """Raise when a program failed, with the last that it said, or warned that it cannot do what it is there for."""
     lines = scrub(_content(complaints).decode("utf-8", "replace"), [password]).splitlines()
+    if status == 0 and not any(_NO_COMPRESSION in line for line in lines):
+        return
     said = " / ".join(line.strip() for line in lines[-_LINES_SHOWN:] if line.strip())
-    advice = _NO_TLS_ADVICE if _NO_TLS in said else ""
+    advice = next((advice for sign, advice in _ADVICE.items() if sign in said), "")
     raise RunbookError(
         f"{program} failed with exit status {status}: {said or 'it did not say why'}.{advice}",
         code="disk-full" if _NO_SPACE in said else "client-failed",

@@ -91,7 +91,7 @@ def run(login: Login, params: Mapping[str, Any], check_mode: bool) -> dict[str, 
         with clock.phase("recovery"):
             chosen = _at_hand(store, login, params, clock, notes)
             with _given_up(login, chosen), _place(login, params, chosen, clock) as place:
-                evidence = _prove(place, login, chosen, params, clock)
+                evidence = _prove(place, login, chosen, params, clock, notes)
         evidence.facts = _facts(chosen, began, clock, place)
         _mark(store, chosen, evidence)
     return _proven(login, chosen, evidence, notes)
@@ -162,7 +162,9 @@ def _place(login: Login, params: Mapping[str, Any], chosen: Source, clock: Stopw
         yield Place(scratch, its_client, separate=True)
 
 
-def _prove(place: Place, login: Login, chosen: Source, params: Mapping[str, Any], clock: Stopwatch) -> Evidence:
+def _prove(
+    place: Place, login: Login, chosen: Source, params: Mapping[str, Any], clock: Stopwatch, notes: list[str]
+) -> Evidence:
     with connect(place.login, application_name(OPERATION)) as session:
         session.stay()
         databases = journal.read(session, login.database)
@@ -178,7 +180,7 @@ def _prove(place: Place, login: Login, chosen: Source, params: Mapping[str, Any]
             with clock.phase("verify"):
                 scratch = place.login.to(name)
                 evidence = prove(scratch, application_name(OPERATION), chosen.manifest, params["smoke_sql"])
-            _try_properties(session, name, chosen)
+            notes += _try_properties(session, name, chosen)
             return evidence
         finally:
             if session.alive:
@@ -194,12 +196,22 @@ def _prepare(place: Place, session: Session, databases: Databases, chosen: Sourc
     roles_file.create_bare(session, findings.missing_roles)
 
 
-def _try_properties(session: Session, name: str, chosen: Source) -> None:
-    """See that owner and privileges can be given back, and leave the scratch database without them."""
+def _try_properties(session: Session, name: str, chosen: Source) -> list[str]:
+    """See that owner, privileges and settings can be given back, and leave the scratch database without them.
+
+    Returns:
+        what is worth knowing: the settings that a restore would leave to a superuser.
+    """
+    described = _manifest(chosen).database
     session.query("BEGIN")
-    for statement in properties.apply(name, _manifest(chosen).database):
+    refused = properties.make_settings(session, name, described)
+    for statement in properties.apply(name, described):
         session.query(statement)
     session.query("ROLLBACK")
+    if not refused:
+        return []
+    live = (one.replace(identifier(name), identifier(described.name)) for one in refused)
+    return [f"A restore could not make these settings, which are for a superuser or not known here: {'; '.join(live)}."]
 
 
 def _create(session: Session, databases: Databases, chosen: Source) -> str:

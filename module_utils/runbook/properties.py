@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from ansible.module_utils.runbook.ledger import identifier, literal
 from ansible.module_utils.runbook.manifest import DatabaseProperties, Setting
+from ansible.module_utils.runbook.session import Session, SqlError
 
 # Settings whose value is a list of names, each quoted on its own (PostgreSQL's guc_tables.c, GUC_LIST_QUOTE).
 _LISTS = frozenset(
@@ -55,6 +56,27 @@ def settings(name: str, properties: DatabaseProperties) -> Iterator[str]:
         if setting.role:
             where = f"ALTER ROLE {identifier(setting.role)} IN DATABASE {database}"
         yield f"{where} SET {_setting_name(setting.name)} TO {_value(setting)}"
+
+
+def make_settings(session: Session, name: str, properties: DatabaseProperties) -> list[str]:
+    """Give a database its settings, within a transaction.
+
+    Returns:
+        the statements that the server refused: this user may not make them, or it does not know them any more.
+    """
+    return [one for one in settings(name, properties) if not _accepted(session, one)]
+
+
+def _accepted(session: Session, statement: str) -> bool:
+    session.query("SAVEPOINT setting")
+    try:
+        session.query(statement)
+    except SqlError as error:
+        if error.lost:
+            raise
+        session.query("ROLLBACK TO setting")
+        return False
+    return True
 
 
 def _locale(properties: DatabaseProperties) -> Iterator[str]:

@@ -238,7 +238,7 @@ def _finish(work: Work, name: str, described: DatabaseProperties, note: Journal)
     """
     session = work.lock.session
     session.query("BEGIN")
-    refused = [one for one in properties.settings(name, described) if not _accepted(session, one)]
+    refused = properties.make_settings(session, name, described)
     for statement in properties.apply(name, described):
         session.query(statement)
     session.query(f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS false")
@@ -251,19 +251,6 @@ def _finish(work: Work, name: str, described: DatabaseProperties, note: Journal)
         "The server does not take these settings from this user, or does not know them any more; what is still wanted "
         f"a superuser can set after the swap: {'; '.join(live)}."
     ]
-
-
-def _accepted(session: Session, statement: str) -> bool:
-    """Carry out a setting; False when the server refuses it, and nothing has happened."""
-    session.query("SAVEPOINT setting")
-    try:
-        session.query(statement)
-    except SqlError as error:
-        if error.lost:
-            raise
-        session.query("ROLLBACK TO setting")
-        return False
-    return True
 
 
 def _properties(work: Work, chosen: Source) -> DatabaseProperties:

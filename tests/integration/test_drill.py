@@ -119,6 +119,9 @@ def test_publications_are_left_out_and_the_databases_own_properties_are_tried(da
     assert prove(database, tmp_path, smoke_sql=["SELECT count(*) = 0 FROM pg_publication"])["changed"]
     one = newest(database, tmp_path)
     properties = json.loads((one.path / backup_set.MANIFEST).read_text())["database"]
+    setting = {"role": "", "name": "gone_since_long", "value": "1"}
+    rewrite(one, database={**properties, "settings": [setting]})
+    assert '"gone_since_long"' in prove(database, tmp_path)["msg"]
     rewrite(one, database={**properties, "owner": "nobody_here"})
     assert 'role "nobody_here" does not exist' in refused(database, tmp_path).message
     assert scratches(database) == []

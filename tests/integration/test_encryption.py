@@ -15,8 +15,9 @@ import backups
 import disk
 import pytest
 import vault
-from ansible.module_utils.runbook import backup_set, client, restoration
+from ansible.module_utils.runbook import backup_set, client, facts, restoration
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.manifest import Table
 from ansible.module_utils.runbook.restoration import RESTORE_ARGUMENTS
 from backups import leftovers, names, refused, sealed, take
 from engine import ask, do, login
@@ -93,6 +94,16 @@ def test_nothing_on_the_disk_can_be_read_without_the_key(filled: Any, folder: Pa
     assert key.recipient in files["README.txt"].decode()
     done = subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=made.path, check=False)
     assert done.returncode == 0
+
+
+def test_a_table_that_is_not_in_the_dump_is_missed_though_nobody_here_could_read_it(
+    filled: Any, folder: Path, key: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = facts.tables
+    monkeypatch.setattr(facts, "tables", lambda session: (*counted(session), Table("public", "ghost", 3)))
+    error = refused(filled, folder, encrypt_to=[key.recipient])
+    assert error.code == "incomplete" and "no rows of public.ghost," in error.message
+    assert names(filled, folder) == [] and leftovers(folder) == []
 
 
 @pytest.mark.usefixtures("dropping")

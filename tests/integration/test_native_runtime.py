@@ -239,7 +239,14 @@ def test_a_backup_is_taken_proven_and_restored_over_the_socket(project: Remote) 
     assert taken.host["backup"]["rows"] == 104 and "in /var/backups/schema-runbook/cm" in taken.text
     assert project.run("drill.yml").host["drill"]["rows"] == 104
     psql(project.host, "TRUNCATE public.actor", "cm")
-    restored = project.run("restore.yml", restore_confirm="cm")
+    unit = "[Service]\nExecStart=/bin/sleep infinity\n"
+    project.host.run("sh", "-c", "cat > /etc/systemd/system/shop.service", stdin=unit)
+    project.host.run("systemctl", "start", "shop.service")
+    started = ("systemctl", "show", "--property=ActiveState,MainPID", "shop.service")
+    before = project.host.run(*started)
+    restored = project.run("restore.yml", restore_confirm="cm", db_services=[{"name": "shop.service"}])
+    after = project.host.run(*started)
+    assert "ActiveState=active" in after and after != before, "it was stopped and started again"
     assert restored.host["restore"]["downtime_ms"] < 2000
     assert ask(project, "SELECT count(*) FROM public.actor") == ["100"]
     project.run("restore.yml", restore_confirm="cm", restore_action="undo")
