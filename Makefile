@@ -13,7 +13,7 @@ READY := $(VENV)/ready-$(shell $(PYTHON) -c 'import platform; print(platform.pyt
 # YAML in this directory that is no playbook.
 NO_PLAYBOOKS := requirements.yml execution-environment.yml ansible-navigator.yml
 
-# The environment that up, down, backup, restore and drill are about, e.g. `make backup ENV=production`.
+# The environment that up, down, backup, restore, drill and smoke are about, e.g. `make backup ENV=production`.
 ENV := staging
 
 # What `restore` needs: the name of the database, as a confirmation. And what it takes, by default the newest set that counts:
@@ -22,7 +22,7 @@ CONFIRM :=
 BACKUP :=
 ACTION :=
 
-.PHONY: help setup demo up down prod backup restore drill test lint molecule bench lock clean
+.PHONY: help setup demo up down prod backup restore drill smoke test lint molecule bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,19 +73,23 @@ restore: setup ## Put a backup in the place of the database that CONFIRM=cm name
 drill: setup ## Prove the newest backup of staging, or of ENV=production, by restoring it elsewhere
 	@$(RUN) ansible-playbook drill.yml -l $(ENV)
 
+smoke: setup ## See that what hangs on the database of staging, or of ENV=production, works
+	@$(RUN) ansible-playbook smoke.yml -l $(ENV)
+
 test: lint ## Check everything: lint, unit and integration tests, and the scenarios that this machine can run
 	@status=0; \
 	$(RUN) pytest -n auto --dist loadgroup || status=1; \
 	$(RUN) python tests/scenarios.py || status=1; \
 	exit $$status
 
-lint: setup ## Check style, types, playbooks and the modules' documentation
+lint: setup ## Check style, types, playbooks, the modules' documentation and the migrations
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
 	$(RUN) ansible-lint
 	$(RUN) ansible-playbook --syntax-check $(filter-out $(NO_PLAYBOOKS),$(wildcard *.yml))
 	$(RUN) ansible-doc --type module $(basename $(notdir $(wildcard library/*.py))) > /dev/null
+	$(RUN) ansible-playbook lint.yml
 
 molecule: setup ## Run the scenarios on hosts, or those that SCENARIOS="default story" names
 	@$(RUN) python tests/scenarios.py $(SCENARIOS)

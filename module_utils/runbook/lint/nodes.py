@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Small questions to PostgreSQL's parse trees, as pglast shows them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Optional
+
+from pglast import ast
+from pglast.enums import A_Expr_Kind, BoolExprType, ConstrType, NullTestType
+from pglast.stream import RawStream
+
+Node = Any
+"""A node of a parse tree; pglast has one class for each of PostgreSQL's several hundred."""
+
+
+class Name(NamedTuple):
+    """A possibly qualified name; ``schema`` is empty where the SQL leaves it out."""
+
+    schema: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}" if self.schema else self.name
+
+
+@dataclass(frozen=True)
+class Type:
+    """A column's type: its name without ``pg_catalog``, its modifiers such as a length, and whether it is an array."""
+
+    name: str
+    modifiers: tuple[int, ...] = ()
+    array: bool = False
+
+    def __str__(self) -> str:
+        modifiers = f"({', '.join(map(str, self.modifiers))})" if self.modifiers else ""
+        return f"{self.name}{modifiers}{'[]' if self.array else ''}"
+
+
+def walk(tree: Node) -> Iterator[Node]:
+    """Every node of a tree, parents first."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Node):
+            yield node
+            waiting.extend(getattr(node, slot) for slot in reversed(node.__slots__))
+        elif isinstance(node, tuple):
+            waiting.extend(reversed(node))
+
+
+def relation_name(relation: Node) -> Name:
+    """The name of a RangeVar."""
+    return Name(relation.schemaname or "", relation.relname)
+
+
+def listed_name(names: Node) -> Name:
+    """The name in a list of strings, such as that of a function; a type's name comes with its TypeName."""
+    if isinstance(names, ast.TypeName):
+        names = names.names
+    elif isinstance(names, ast.ObjectWithArgs):
+        names = names.objname
+    strings = [names] if isinstance(names, ast.String) else [part for part in names if isinstance(part, ast.String)]
+    parts = [part.sval for part in strings] or ["it"]  # a cast, for one, is named by two types
+    return Name(parts[-2] if len(parts) > 1 else "", parts[-1])
+
+
+def type_of(type_name: Node) -> Type:
+    """What a TypeName says; a column of a typed table has none, and gets a type without a name."""
+    if type_name is None:
+        return Type("")
+    names = [part.sval for part in type_name.names]
+    name = names[-1] if len(names) == 1 or names[0] == "pg_catalog" else ".".join(names)
+    modifiers = tuple(
+        item.val.ival
+        for item in type_name.typmods or ()
+        if isinstance(item, ast.A_Const) and isinstance(item.val, ast.Integer)
+    )
+    return Type(name, modifiers, bool(type_name.arrayBounds))
+
+
+def constraints(column: Node, *kinds: ConstrType) -> list[Node]:
+    """The constraints of a ColumnDef that are of one of these kinds."""
+    return [item for item in column.constraints or () if item.contype in kinds]
+
+
+def has_option(options: Node, name: str) -> bool:
+    """Whether a list of options such as ``(FULL, ANALYZE off)`` switches one on, the way ``defGetBoolean`` reads it."""
+    found = False
+    for option in options or ():
+        if option.defname == name:
+            found = option.arg is None or str(text_of(option.arg)).lower() not in ("false", "off", "0", "no")
+    return found
+
+
+def text_of(value: Node) -> Optional[str]:
+    """The text of a constant, casts removed; None for everything that is computed."""
+    if isinstance(value, ast.TypeCast):
+        return text_of(value.arg)
+    if isinstance(value, ast.A_Const):
+        return None if value.isnull else text_of(value.val)
+    if isinstance(value, ast.String):
+        return str(value.sval)
+    if isinstance(value, ast.Integer):
+        return str(value.ival)
+    if isinstance(value, ast.Float):
+        return str(value.fval)
+    if isinstance(value, ast.Boolean):
+        return "true" if value.boolval else "false"
+    return None
+
+
+def column_of(expression: Node) -> Optional[str]:
+    """The column that an expression is nothing but, casts removed; None for every other expression."""
+    if isinstance(expression, ast.TypeCast):
+        return column_of(expression.arg)
+    if isinstance(expression, ast.ColumnRef) and isinstance(expression.fields[-1], ast.String):
+        return str(expression.fields[-1].sval)
+    return None
+
+
+def conjuncts(expression: Node) -> list[Node]:
+    """The parts of ``a AND b AND c``."""
+    if isinstance(expression, ast.BoolExpr) and expression.boolop == BoolExprType.AND_EXPR:
+        return [part for argument in expression.args for part in conjuncts(argument)]
+    return [expression]
+
+
+def not_null_columns(expression: Node) -> set[str]:
+    """The columns that a CHECK proves to be without NULL."""
+    return {
+        str(column_of(part.arg))
+        for part in conjuncts(expression)
+        if isinstance(part, ast.NullTest) and part.nulltesttype == NullTestType.IS_NOT_NULL and column_of(part.arg)
+    }
+
+
+def always_true(condition: Node) -> bool:
+    """Whether a condition lets every row through: missing, ``true``, or something compared with itself."""
+    if condition is None or text_of(condition) in ("true", "t"):
+        return True
+    if isinstance(condition, ast.BoolExpr):
+        parts = [always_true(part) for part in condition.args]
+        if condition.boolop == BoolExprType.NOT_EXPR:
+            return text_of(condition.args[0]) in ("false", "f")
+        return all(parts) if condition.boolop == BoolExprType.AND_EXPR else any(parts)
+    if isinstance(condition, ast.A_Expr) and condition.kind == A_Expr_Kind.AEXPR_OP:
+        left, right = (_fixed(side) for side in (condition.lexpr, condition.rexpr))
+        return left is not None and left == right and condition.name[-1].sval == "="
+    return False
+
+
+def _fixed(side: Node) -> Optional[str]:
+    """A constant or a column, as text to compare."""
+    return sql(side) if isinstance(side, ast.ColumnRef) else text_of(side)
+
+
+def sql(node: Node) -> str:
+    """A node as SQL again, in one line."""
+    return re.sub(r"\s+", " ", str(RawStream()(node)))

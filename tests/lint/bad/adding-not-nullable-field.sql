@@ -1,0 +1,2 @@
+-- raises: adding-not-nullable-field
+ALTER TABLE cm.account ALTER COLUMN email SET NOT NULL;

@@ -1,0 +1,2 @@
+-- raises: ban-drop-column
+ALTER TABLE cm.account DROP COLUMN notes;

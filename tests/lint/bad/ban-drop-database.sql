@@ -1,0 +1,2 @@
+-- raises: ban-drop-database
+DROP DATABASE other;

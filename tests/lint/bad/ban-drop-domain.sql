@@ -1,0 +1,2 @@
+-- raises: ban-drop-domain
+DROP DOMAIN cm.positive;

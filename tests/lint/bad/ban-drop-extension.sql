@@ -1,0 +1,2 @@
+-- raises: ban-drop-extension
+DROP EXTENSION hstore;

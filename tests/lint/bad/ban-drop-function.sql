@@ -1,0 +1,2 @@
+-- raises: ban-drop-function
+DROP FUNCTION cm.fee(numeric);

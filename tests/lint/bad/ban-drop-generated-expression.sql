@@ -1,0 +1,2 @@
+-- raises: ban-drop-generated-expression
+ALTER TABLE cm.account ALTER COLUMN total DROP EXPRESSION;

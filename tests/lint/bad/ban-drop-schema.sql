@@ -1,0 +1,2 @@
+-- raises: ban-drop-schema
+DROP SCHEMA cm CASCADE;

@@ -1,0 +1,2 @@
+-- raises: ban-drop-sequence
+DROP SEQUENCE cm.ticket;

@@ -1,0 +1,2 @@
+-- raises: ban-drop-type
+DROP TYPE cm.state;

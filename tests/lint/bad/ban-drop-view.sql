@@ -1,0 +1,2 @@
+-- raises: ban-drop-view
+DROP VIEW cm.open_account;

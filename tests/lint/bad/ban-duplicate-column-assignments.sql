@@ -1,0 +1,2 @@
+-- raises: ban-duplicate-column-assignments
+UPDATE cm.account SET email = 'a', email = 'b' WHERE id = 1;

@@ -1,0 +1,2 @@
+-- raises: ban-set-schema
+ALTER TABLE cm.payment SET SCHEMA public;

@@ -1,0 +1,2 @@
+-- raises: changing-column-type
+ALTER TABLE cm.payment ALTER COLUMN amount TYPE numeric(10, 2);

@@ -1,0 +1,2 @@
+-- raises: changing-column-type
+ALTER TABLE cm.payment ALTER COLUMN account_id TYPE int;

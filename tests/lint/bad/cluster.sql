@@ -1,0 +1,2 @@
+-- raises: cluster
+CLUSTER cm.account USING account_email_idx;

@@ -1,0 +1,2 @@
+-- raises: lock-table
+LOCK TABLE cm.account IN EXCLUSIVE MODE;

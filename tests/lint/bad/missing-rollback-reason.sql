@@ -1,0 +1,3 @@
+-- raises: missing-rollback
+-- rollback: none
+ALTER TABLE cm.account ALTER COLUMN email SET STATISTICS 200;

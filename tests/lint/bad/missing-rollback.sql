@@ -1,0 +1,2 @@
+-- raises: missing-rollback
+ALTER TABLE cm.account ALTER COLUMN email SET STATISTICS 200;

@@ -1,0 +1,2 @@
+-- raises: missing-where
+DELETE FROM ONLY cm.payment;

@@ -1,0 +1,2 @@
+-- raises: missing-where
+DELETE FROM cm.payment WHERE 1 = 1;

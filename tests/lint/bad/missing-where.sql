@@ -1,0 +1,2 @@
+-- raises: missing-where
+UPDATE cm.account SET notes = '';

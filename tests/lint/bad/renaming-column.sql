@@ -1,0 +1,2 @@
+-- raises: renaming-column
+ALTER TABLE cm.account RENAME COLUMN email TO address;

@@ -1,0 +1,2 @@
+-- raises: renaming-object
+ALTER FUNCTION cm.fee(numeric) RENAME TO cost;

@@ -1,0 +1,2 @@
+-- raises: renaming-table
+ALTER TABLE cm.payment RENAME TO transfer;

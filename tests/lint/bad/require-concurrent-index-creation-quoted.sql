@@ -1,0 +1,2 @@
+-- raises: require-concurrent-index-creation
+CREATE UNIQUE INDEX "Odd Name" ON "cm"."account" (lower(email)) WHERE state = 'open';

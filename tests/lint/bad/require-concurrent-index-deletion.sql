@@ -1,0 +1,2 @@
+-- raises: require-concurrent-index-deletion
+DROP INDEX cm.account_email_idx;

@@ -1,0 +1,2 @@
+-- raises: require-concurrent-reindex
+REINDEX TABLE cm.account;

@@ -1,0 +1,2 @@
+-- raises: rewriting-table
+ALTER TABLE cm.payment SET UNLOGGED;

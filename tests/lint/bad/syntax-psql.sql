@@ -1,0 +1,2 @@
+-- raises: syntax
+\connect other

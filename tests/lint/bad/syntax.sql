@@ -1,0 +1,3 @@
+-- raises: syntax
+ALTER TABLE cm.account
+  ADD COLUM x text;

@@ -1,0 +1,2 @@
+-- raises: truncate-table
+TRUNCATE cm.account CASCADE;

@@ -1,0 +1,2 @@
+-- raises: vacuum-full
+VACUUM (FULL, ANALYZE) cm.payment;

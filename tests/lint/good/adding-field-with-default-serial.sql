@@ -1,0 +1,3 @@
+ALTER TABLE cm.account ADD COLUMN number bigint;
+ALTER TABLE cm.account ALTER COLUMN number SET DEFAULT nextval('cm.ticket');
+COMMENT ON COLUMN cm.account.number IS 'Number.';

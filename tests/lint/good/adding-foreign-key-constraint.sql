@@ -1,0 +1,4 @@
+ALTER TABLE cm.payment
+  ADD CONSTRAINT payment_account_fkey FOREIGN KEY (account_id) REFERENCES cm.account (id) NOT VALID;
+-- == next file ==
+ALTER TABLE cm.payment VALIDATE CONSTRAINT payment_account_fkey;

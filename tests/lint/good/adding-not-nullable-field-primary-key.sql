@@ -1,0 +1,3 @@
+CREATE UNIQUE INDEX CONCURRENTLY event_2025_key ON cm.event_2025 (at);
+-- == next file ==
+ALTER TABLE cm.event_2025 ADD PRIMARY KEY USING INDEX event_2025_key;

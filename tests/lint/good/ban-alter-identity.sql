@@ -1,0 +1,1 @@
+ALTER TABLE cm.account ALTER COLUMN parent_id SET DEFAULT 0;

@@ -1,0 +1,2 @@
+ALTER TABLE cm.account ADD COLUMN country text;
+COMMENT ON COLUMN cm.account.country IS 'Country.';

@@ -1,0 +1,1 @@
+ALTER DOMAIN cm.positive DROP CONSTRAINT positive_check;

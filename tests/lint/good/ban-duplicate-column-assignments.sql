@@ -1,0 +1,1 @@
+UPDATE cm.account SET email = 'a', notes = 'b' WHERE id = 1;

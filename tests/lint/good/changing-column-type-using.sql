@@ -1,0 +1,1 @@
+ALTER TABLE cm.account ALTER COLUMN notes TYPE varchar USING notes;

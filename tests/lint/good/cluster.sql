@@ -1,0 +1,1 @@
+ALTER TABLE cm.account CLUSTER ON account_email_idx;

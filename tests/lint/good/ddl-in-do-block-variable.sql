@@ -1,0 +1,1 @@
+CREATE INDEX CONCURRENTLY account_notes_idx ON cm.account (notes);

@@ -1,0 +1,2 @@
+ALTER TABLE cm.account ADD COLUMN handle text;
+COMMENT ON COLUMN cm.account.handle IS 'Handle.';

@@ -1,0 +1,1 @@
+LOCK TABLE cm.account IN ROW SHARE MODE;

@@ -1,0 +1,12 @@
+CREATE FUNCTION cm.twice(int) RETURNS int LANGUAGE sql RETURN $1 * 2;
+COMMENT ON FUNCTION cm.twice(int) IS 'Twice as much.';
+CREATE TYPE cm.colour AS ENUM ('red');
+COMMENT ON TYPE cm.colour IS 'Colour.';
+CREATE VIEW cm.rich AS SELECT id FROM cm.account;
+COMMENT ON VIEW cm.rich IS 'Rich accounts.';
+ALTER TABLE cm.account ADD COLUMN colour cm.colour;
+COMMENT ON COLUMN cm.account.colour IS 'Colour.';
+CREATE FUNCTION cm.thrice(int) RETURNS int LANGUAGE sql RETURN $1 * 3;
+CREATE FUNCTION cm.thrice(bigint) RETURNS bigint LANGUAGE sql RETURN $1 * 3;
+COMMENT ON FUNCTION cm.thrice(int) IS 'Three times as much.';
+COMMENT ON FUNCTION cm.thrice(bigint) IS 'Three times as much.';

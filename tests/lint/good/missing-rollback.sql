@@ -1,0 +1,2 @@
+-- rollback: none, statistics do no harm
+ALTER TABLE cm.account ALTER COLUMN email SET STATISTICS 200;

@@ -1,0 +1,1 @@
+DROP INDEX CONCURRENTLY cm.account_email_idx;

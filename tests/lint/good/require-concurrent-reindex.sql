@@ -1,0 +1,2 @@
+REINDEX (CONCURRENTLY) TABLE cm.account;
+REINDEX INDEX CONCURRENTLY cm.account_email_idx;

@@ -1,0 +1,3 @@
+INSERT INTO cm.account (notes) VALUES ('
+-- lint: ignore missing-where reason: this is text
+');

@@ -1,0 +1,4 @@
+-- transaction: none
+BEGIN;
+UPDATE cm.account SET notes = '' WHERE id = 1;
+COMMIT;

@@ -1,0 +1,3 @@
+VACUUM (ANALYZE) cm.payment;
+VACUUM (FULL off) cm.payment;
+ANALYZE cm.payment;
