@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of ``promotion_gate``; the action plugin of the same name does the work, on the controller."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: promotion_gate
+short_description: Let migrations through only if another environment has proven them
+description:
+  - Compares files that are about to be applied with what the newest validation of another environment, usually staging,
+    has shown. See docs/promotion.md.
+  - The proof is in that environment's run records on the controller. The host itself is not asked anything.
+version_added: "0.1.0"
+author:
+  - Schema Runbook contributors
+options:
+  database:
+    description: Name of the database that is to be changed.
+    type: str
+    required: true
+  pending:
+    description: File names of the migrations that are to be applied.
+    type: list
+    elements: str
+    required: true
+  identity:
+    description: RV(schema_info#module:identity) of that database.
+    type: str
+    required: true
+  tables:
+    description: RV(schema_info#module:tables) of that database.
+    type: dict
+    required: true
+  directory:
+    description: Folder with the migrations, on the controller.
+    type: path
+    required: true
+  environment:
+    description: Which environment has to have proven them.
+    type: str
+    default: staging
+  records:
+    description: Folder of the run records, on the controller.
+    type: path
+    required: true
+  may_lack:
+    description: Patterns of tables, as C(schema.table), that may be without rows in O(environment) though they have some here.
+    type: list
+    elements: str
+    default: []
+  override:
+    description: Why the migrations are let through all the same, in an emergency.
+    type: str
+    default: ""
+attributes:
+  check_mode:
+    support: full
+    description: Reads only, so it does the same in check mode.
+  diff_mode:
+    support: N/A
+    description: Changes nothing, so there is nothing to show.
+  idempotent:
+    support: full
+    description: Changes nothing, however often it runs.
+"""
+
+EXAMPLES = r"""
+- name: Refuse what staging has not proven
+  promotion_gate:
+    database: cm
+    pending: "{{ plan.pending }}"
+    identity: "{{ schema.identity }}"
+    tables: "{{ schema.tables }}"
+    directory: db/init
+    records: .runs
+"""
+
+RETURN = r"""
+decision:
+  description: V(passed), V(overridden) or V(refused).
+  type: str
+  returned: always
+proof:
+  description: Id of the run record that holds the proof.
+  type: str
+  returned: success
+problems:
+  description: What is missing, each with the command that supplies it.
+  type: list
+  elements: str
+  returned: always
+reason:
+  description: Why they were let through all the same.
+  type: str
+  returned: success
+"""

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The promotion gate: production gets what staging has proven, and nothing else.
+
+The proof is in staging's run records on the controller: the newest look at its database after a validation that was
+green, with the checksum of every migration it had then, and with the tables that held rows. A proof on a database
+without data says nothing about one with data, so staging has to have rows wherever production has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.runbook import record
+from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.host_entry import GREEN
+
+PASSED, OVERRIDDEN = "passed", "overridden"
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A migration that is to be applied."""
+
+    version: int
+    name: str
+    checksum: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """The database that is to be changed.
+
+    Parameters:
+        database: its name.
+        identity: what tells it from every other database.
+        filled: its tables that have rows.
+    """
+
+    database: str
+    identity: str
+    filled: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What the environment before has last shown.
+
+    Parameters:
+        run: id of the run record.
+        red: the checks that failed; none for a green validation.
+        versions: name and checksum of each migration in the ledger then.
+        rolled_back: what a later run has taken back, with its id.
+    """
+
+    run: str
+    red: tuple[str, ...]
+    identity: str
+    versions: Mapping[int, tuple[str, str]]
+    filled: frozenset[str]
+    rolled_back: Mapping[int, str] = field(default_factory=dict)
+
+
+def newest_proof(folder: Path, database: str) -> Proof | None:
+    """The newest validation among the run records of an environment.
+
+    Parameters:
+        folder: of the environment's run records.
+        database: the one that is to be changed. Its namesake counts; without one, the environment's only database.
+    """
+    rolled_back: dict[int, str] = {}
+    for run in record.newest_first(folder):
+        entry = _entry(run, database)
+        if entry is None:
+            continue
+        for migration in entry.get("rolled_back") or ():
+            rolled_back.setdefault(migration.get("version"), run["id"])
+        validation = entry.get("validation")
+        if validation and validation.get("outcome"):
+            return _proof(run["id"], validation, rolled_back)
+    return None
+
+
+def missing(
+    environment: str, proof: Proof | None, candidates: Sequence[Candidate], target: Target, may_lack: Collection[str]
+) -> list[str]:
+    """What keeps migrations from being promoted, each with the command that supplies it; empty when nothing does.
+
+    Parameters:
+        environment: the one before.
+        may_lack: patterns of tables that may be without rows there.
+    """
+    if proof is None:
+        return [
+            f"No run record says that {environment} has validated anything. {_command(environment, 'migrate')}, or, if "
+            f"it has the migrations already: {_command(environment, 'validate', start=False)}."
+        ]
+    if proof.identity and proof.identity == target.identity:
+        return [f"{environment} is this very database: look at db_host and db_name in the inventory of {environment}."]
+    if proof.red:
+        failed = ", ".join(proof.red[:_SHOWN])
+        return [
+            f"The newest validation of {environment} (run {proof.run}) was red: {failed}. Mend that, then: "
+            f"{_command(environment, 'validate', start=False)}."
+        ]
+    return [*_unproven(environment, proof, candidates), *_without_rows(environment, proof, target, may_lack)]
+
+
+def decide(problems: Sequence[str], environment: str, override: str) -> str:
+    """Let migrations through or refuse them.
+
+    Returns:
+        ``PASSED`` or ``OVERRIDDEN``.
+
+    Raises:
+        RunbookError: ``promotion``, with everything that is missing.
+    """
+    if not problems:
+        return PASSED
+    if override:
+        return OVERRIDDEN
+    raise RunbookError(
+        f"This environment gets only what {environment} has applied and validated. {' '.join(problems)} Nothing was "
+        "changed. In an emergency give the reason, which stays in the ledger's history: "
+        '-e \'{"migrate_override": "why"}\'.',
+        code="promotion",
+        problems=list(problems),
+    )
+
+
+def _entry(run: Mapping[str, Any], database: str) -> Mapping[str, Any] | None:
+    """What a record says about the database, if it was a real run."""
+    if run.get("check"):
+        return None
+    entries = [entry for entry in run.get("hosts", {}).values() if isinstance(entry, Mapping) and entry.get("database")]
+    namesakes = [entry for entry in entries if entry["database"] == database]
+    names = {entry["database"] for entry in entries}
+    return namesakes[-1] if namesakes else entries[-1] if len(names) == 1 else None
+
+
+def _proof(run: str, validation: Mapping[str, Any], rolled_back: Mapping[int, str]) -> Proof:
+    checks = validation.get("checks") or ()
+    bad = [check for check in checks if check.get("status") in ("failed", "errored")]
+    failed = [str(check.get("name")) for check in bad if check.get("severity") == "error"] or [
+        str(check.get("name")) for check in bad
+    ]
+    return Proof(
+        run=run,
+        red=() if validation["outcome"] == GREEN else tuple(failed) or ("it did not come to its end",),
+        identity=str(validation.get("identity") or ""),
+        versions={
+            one["version"]: (str(one.get("name")), str(one.get("checksum"))) for one in validation.get("versions") or ()
+        },
+        filled=frozenset(validation.get("filled") or ()),
+        rolled_back=dict(rolled_back),
+    )
+
+
+def _unproven(environment: str, proof: Proof, candidates: Sequence[Candidate]) -> Iterator[str]:
+    absent = []
+    for candidate in candidates:
+        known = proof.versions.get(candidate.version)
+        if candidate.version in proof.rolled_back:
+            yield (
+                f"{candidate.name} was rolled back in {environment} by run {proof.rolled_back[candidate.version]}. "
+                f"{_command(environment, 'migrate')}."
+            )
+        elif known is None:
+            absent.append(candidate.name)
+        elif known[1] != candidate.checksum:
+            yield (
+                f"{candidate.name} is not the file that {environment} has proven: it has been edited since "
+                f"(SHA-256 {candidate.checksum[:12]}, there {known[1][:12]}). Get the proven one back with git, and "
+                "put the change into a new file."
+            )
+        elif known[0] != candidate.name:
+            yield (
+                f"{candidate.name} was proven in {environment} as {known[0]}: it has been renamed since. Give the old "
+                "name back."
+            )
+    if absent:
+        yield (
+            f"{environment} has not proven {', '.join(absent)} (its newest validation is run {proof.run}). "
+            f"{_command(environment, 'migrate')}."
+        )
+
+
+def _without_rows(environment: str, proof: Proof, target: Target, may_lack: Collection[str]) -> Iterator[str]:
+    empty = [
+        table
+        for table in sorted(target.filled - proof.filled)
+        if not any(fnmatchcase(table, pattern) for pattern in may_lack)
+    ]
+    if empty:
+        more = f" and {len(empty) - _SHOWN} more" if len(empty) > _SHOWN else ""
+        yield (
+            f"{environment} had no rows in {', '.join(empty[:_SHOWN])}{more}, where this database has: what it proved "
+            f"says nothing about those. Bring data there (docs/promotion.md has the commands), then: "
+            f"{_command(environment, 'validate', start=False)}. Or list tables that may stay empty there in "
+            "migrate_staging_may_lack."
+        )
+
+
+def _command(environment: str, playbook: str, start: bool = True) -> str:
+    return f"{'Run: ' if start else ''}ansible-playbook {playbook}.yml -l {environment}"

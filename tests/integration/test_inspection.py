@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What ``schema_info`` says about the tables there are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import engine
+from ansible.module_utils.runbook.inspection import inspect
+from conftest import maintenance
+from engine import do
+
+
+def test_sizes_say_which_tables_have_rows(database: Any) -> None:
+    do(
+        database,
+        "CREATE SCHEMA cm; CREATE TABLE cm.schema_version (version int PRIMARY KEY)",
+        "CREATE TABLE cm.empty (id int, t text)",
+        "CREATE TABLE cm.filled AS SELECT g AS id FROM generate_series(1, 1000) g",
+        "CREATE TABLE cm.analysed AS SELECT g AS id FROM generate_series(1, 500) g",
+        "CREATE TABLE cm.day (at date) PARTITION BY RANGE (at)",
+        "CREATE TABLE cm.day_1 PARTITION OF cm.day FOR VALUES FROM ('2026-01-01') TO ('2026-02-01')",
+        "CREATE TABLE cm.day_2 PARTITION OF cm.day FOR VALUES FROM ('2026-02-01') TO ('2026-03-01')",
+        "INSERT INTO cm.day VALUES ('2026-01-05'), ('2026-02-05')",
+        'CREATE TABLE public."odd.name" AS SELECT 1 AS a',
+        "CREATE MATERIALIZED VIEW cm.seen AS SELECT * FROM cm.filled",
+        "ANALYZE cm.analysed, cm.day_1, cm.day_2",
+    )
+    found = inspect(engine.login(database), "cm", 0, True, tables=True)
+    tables = found["tables"]
+    assert set(tables) == {"cm.empty", "cm.filled", "cm.analysed", "cm.day", "public.odd.name", "cm.seen"}
+    assert tables["cm.empty"] == {"bytes": 0, "rows": 0}
+    assert tables["cm.filled"]["bytes"] >= 32768 and tables["cm.filled"]["rows"] is None
+    assert tables["cm.analysed"]["rows"] == 500
+    assert tables["cm.day"] == {"bytes": 16384, "rows": 2}
+
+
+def test_two_databases_are_never_taken_for_one(database: Any, another_database: Any) -> None:
+    first, second = (
+        inspect(engine.login(one), "cm", 0, False, tables=True)["identity"] for one in (database, another_database)
+    )
+    assert first != second
+    with maintenance(database) as session:
+        ((system,),) = session.execute("SELECT system_identifier::text FROM pg_control_system()").fetchall()
+    assert first.startswith(f"{system}/") and first.endswith(f"/{database.database}")
