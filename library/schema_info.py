@@ -40,6 +40,10 @@ options:
     description: Fail on servers that accept no changes, and behind connection poolers in transaction mode.
     type: bool
     default: false
+  tables:
+    description: Also return RV(tables) and RV(identity).
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -85,6 +89,25 @@ in_recovery:
   description: Whether the server is a standby.
   type: bool
   returned: success
+database:
+  description: The database's name, as O(login_db) gives it.
+  type: str
+  returned: success
+tables:
+  description:
+    - The C(bytes) and the estimated C(rows) of each table and materialized view, by C(schema.table). One without rows has
+      0 bytes; one that was never analysed has V(null) rows.
+    - A partitioned table has those of its partitions. The ledger is left out.
+  type: dict
+  returned: if O(tables)
+now:
+  description: The time by the server's clock, RFC 3339 in UTC.
+  type: str
+  returned: if O(tables)
+identity:
+  description: What tells this database from every other one, in whatever cluster.
+  type: str
+  returned: if O(tables)
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -98,7 +121,9 @@ def main() -> None:
     module = AnsibleModule(argument_spec=INFO_ARGUMENTS, supports_check_mode=True)
     params = module.params
     try:
-        result = inspect(Login.from_params(params), params["schema"], params["limit"], params["require_primary"])
+        result = inspect(
+            Login.from_params(params), params["schema"], params["limit"], params["require_primary"], params["tables"]
+        )
     except RunbookError as error:
         module.fail_json(msg=error.message, code=error.code, **error.details)
     module.exit_json(changed=False, **result)

@@ -9,7 +9,7 @@ from typing import Any
 from ansible.module_utils.runbook.connection import LOGIN_ARGUMENTS, Login
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.explain import explain
-from ansible.module_utils.runbook.ledger import TABLE, Ledger, as_result, identifier
+from ansible.module_utils.runbook.ledger import LEDGER_TABLES, TABLE, Ledger, as_result, identifier
 from ansible.module_utils.runbook.session import (
     INSUFFICIENT_PRIVILEGE,
     LOCK_NOT_AVAILABLE,
@@ -26,6 +26,7 @@ INFO_ARGUMENTS: dict[str, dict[str, Any]] = {
     "schema": {"type": "str", "default": "cm"},
     "limit": {"type": "int", "default": 0},
     "require_primary": {"type": "bool", "default": False},
+    "tables": {"type": "bool", "default": False},
 }
 
 SERVER_ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -40,6 +41,35 @@ SELECT pg_catalog.pg_is_in_recovery(),
 """
 _SYSTEM = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()"
 
+_DATABASE = """
+SELECT d.oid::bigint, pg_catalog.current_database()::text,
+       pg_catalog.to_char(pg_catalog.clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+  FROM pg_catalog.pg_database d
+ WHERE d.datname = pg_catalog.current_database()
+"""
+
+# A partitioned table is as large as its partitions together, which do not count by themselves: their names come and go.
+# The size of the main file says whether there are rows, without a right to read them and without reading them; what is
+# beside it, such as TOAST, is never quite empty.
+_TABLES = """
+SELECT n.nspname::text, c.relname::text,
+       (SELECT coalesce(pg_catalog.sum(CASE WHEN pg_catalog.pg_relation_size(l.oid) > 0
+                                            THEN pg_catalog.pg_table_size(l.oid) END), 0)::bigint
+          FROM pg_catalog.pg_class l WHERE l.oid = ANY (leaf.oids)),
+       (SELECT CASE WHEN bool_and(l.reltuples >= 0 AND (l.reltuples > 0 OR l.relpages > 0))
+                    THEN pg_catalog.sum(l.reltuples)::bigint END
+          FROM pg_catalog.pg_class l WHERE l.oid = ANY (leaf.oids) AND pg_catalog.pg_relation_size(l.oid) > 0)
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ CROSS JOIN LATERAL (
+       SELECT CASE WHEN c.relkind = 'p'
+                   THEN ARRAY(SELECT relid::oid FROM pg_catalog.pg_partition_tree(c.oid) WHERE isleaf)
+                   ELSE ARRAY[c.oid] END AS oids) AS leaf
+ WHERE c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition AND c.relpersistence <> 't'
+   AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+   AND NOT (n.nspname = %s AND c.relname = ANY (%s))
+ ORDER BY 1, 2
+"""
+
 _LOCK_TIMEOUT = "5s"
 _HOLDERS = """
 SELECT a.pid, a.usename, a.application_name, a.state
@@ -50,12 +80,13 @@ SELECT a.pid, a.usename, a.application_name, a.state
 """
 
 
-def inspect(login: Login, schema: str, limit: int, require_primary: bool) -> dict[str, Any]:
+def inspect(login: Login, schema: str, limit: int, require_primary: bool, tables: bool = False) -> dict[str, Any]:
     """Read the ledger in one read-only transaction.
 
     Parameters:
         limit: leave out a ledger with more rows than this; 0 is no limit.
         require_primary: refuse servers on which nothing could be changed.
+        tables: also say how large the tables are, and which database of which cluster this is.
 
     Returns:
         the result of the module ``schema_info``.
@@ -68,7 +99,8 @@ def inspect(login: Login, schema: str, limit: int, require_primary: bool) -> dic
             if require_primary:
                 refuse_unusable(session, login)
                 refuse_transaction_pooling(session, login)
-            return _read(session, Ledger(schema), limit)
+            found = {"database": login.database, **_read(session, Ledger(schema), limit)}
+            return {**found, **_look_at_tables(session, schema)} if tables else found
         except SqlError as error:
             if error.sqlstate == LOCK_NOT_AVAILABLE:
                 raise _locked(session, login, schema) from error
@@ -134,6 +166,19 @@ def _read(session: Session, ledger: Ledger, limit: int) -> dict[str, Any]:
         result["ledger"] = as_result(ledger.state(session, tables))
     session.query("ROLLBACK")
     return result
+
+
+def _look_at_tables(session: Session, schema: str) -> dict[str, Any]:
+    ((oid, name, now),) = session.query(_DATABASE)
+    rows = session.query(_TABLES, schema, list(LEDGER_TABLES))
+    return {
+        "now": now,
+        "identity": f"{_system_identifier(session)}/{oid}/{name}",
+        "tables": {
+            f"{table_schema}.{table}": {"bytes": size, "rows": number if size else 0}
+            for table_schema, table, size, number in rows
+        },
+    }
 
 
 def _locked(session: Session, login: Login, schema: str) -> RunbookError:

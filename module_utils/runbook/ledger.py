@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # reading SQL files is the controller's work: a target need n
 TABLE = "schema_version"
 HISTORY = "schema_version_history"
 PROGRESS = "schema_version_progress"
+LEDGER_TABLES = (TABLE, HISTORY, PROGRESS)
 
 _COLUMNS = {"name": "text", "checksum": "text", "execution_ms": "bigint", "applied_by": "text"}
 _LARGEST_INTEGER = 2**31 - 1
@@ -127,18 +128,19 @@ class Tables:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the ledger and its history record about one migration."""
+    """What the ledger and its history record about one migration; ``note`` is for the history alone."""
 
     version: int
     name: str
     checksum: str
     description: str
     applied_by: str
+    note: str = ""
 
     @classmethod
-    def of(cls, migration: Migration, applied_by: str) -> Entry:
+    def of(cls, migration: Migration, applied_by: str, note: str = "") -> Entry:
         """The entry of a migration file."""
-        return cls(migration.version, migration.name, migration.checksum, migration.description, applied_by)
+        return cls(migration.version, migration.name, migration.checksum, migration.description, applied_by, note)
 
 
 def digest(rows: Iterable[tuple[int, str | None, str | None]]) -> str:
@@ -323,8 +325,8 @@ class Ledger:
             ),
             Piece(
                 (
-                    f"INSERT INTO {self._history} (event, version, name, checksum, execution_ms, done_by) "
-                    f"VALUES ('applied', {entry.version}, {values})"
+                    f"INSERT INTO {self._history} (event, version, name, checksum, execution_ms, done_by, detail) "
+                    f"VALUES ('applied', {entry.version}, {values}, {literal(entry.note or None)})"
                 ).encode()
             ),
         ]

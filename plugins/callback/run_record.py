@@ -48,7 +48,7 @@ from ansible.template import Templar
 # Ansible ships configured module_utils to targets; on the controller a plugin has to say where they are.
 ansible.module_utils.__path__.extend(constants.DEFAULT_MODULE_UTILS_PATH)
 
-from ansible.module_utils.runbook import contacts
+from ansible.module_utils.runbook import contacts, host_entry
 from ansible.module_utils.runbook import record as run
 from ansible.module_utils.runbook.environment import environment_of
 from ansible.module_utils.runbook.project import project_directory, runs_directory
@@ -63,11 +63,17 @@ OPERATION_VARIABLE = "guard_operation"
 MIGRATION, REPLAY = "schema_migration", "standby_replay"
 # What each of the modules that do something to a database says, and who takes it.
 TAKERS = {
-    MIGRATION: run.HostEntry.take,
-    REPLAY: run.HostEntry.take_replay,
-    "database_backup": run.HostEntry.take_backup,
-    "database_restore": run.HostEntry.take_restore,
-    "database_drill": run.HostEntry.take_drill,
+    MIGRATION: host_entry.HostEntry.take,
+    REPLAY: host_entry.HostEntry.take_replay,
+    "database_backup": host_entry.HostEntry.take_backup,
+    "database_restore": host_entry.HostEntry.take_restore,
+    "database_drill": host_entry.HostEntry.take_drill,
+    "schema_lint": host_entry.HostEntry.take_lint,
+    "promotion_gate": host_entry.HostEntry.take_gate,
+    "database_check": host_entry.HostEntry.take_checks,
+    "schema_info": host_entry.HostEntry.take_state,
+    "schema_drift": host_entry.HostEntry.take_drift,
+    "rollback_proof": host_entry.HostEntry.take_proof,
 }
 GUARD = "runbook_guard"
 SECRET_NAMES = ("password", "pass", "passphrase", "secret", "token")
@@ -160,7 +166,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
                 environment=environment,
                 controller=controller,
                 ansible=invocation,
-                hosts={host: run.HostEntry() for host in hosts},
+                hosts={host: host_entry.HostEntry() for host in hosts},
                 check=bool(context.CLIARGS.get("check")),
             )
             with self._only_warning(directory / environment):
@@ -205,7 +211,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
         elif module in TAKERS:
             TAKERS[module](entry, result.result, clean)
         if failed:
-            entry.error = run.HostError.from_result(result.task_name, result.result, clean)
+            entry.error = host_entry.HostError.from_result(result.task_name, result.result, clean)
         with self._only_warning(file.path):
             file.write()
 

@@ -52,6 +52,20 @@ def server() -> Iterator[embedded.Server]:
 @pytest.fixture
 def database(server: embedded.Server) -> Iterator[Database]:
     """A fresh, empty database, dropped after the test together with any session still open on it."""
+    with fresh(server) as database:
+        yield database
+
+
+@pytest.fixture
+def another_database(server: embedded.Server) -> Iterator[Database]:
+    """One more of them."""
+    with fresh(server) as database:
+        yield database
+
+
+@contextlib.contextmanager
+def fresh(server: embedded.Server) -> Iterator[Database]:
+    """A database with a name of its own, for as long as the context lasts."""
     database = Database(
         server.host, server.port, server.user, next(_names), server.passfile, read_password(server.passfile)
     )

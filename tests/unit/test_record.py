@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.runbook import host_entry
 from ansible.module_utils.runbook import record as run
 from ansible.module_utils.runbook.environment import environment_of
 
@@ -30,7 +31,7 @@ def new_record(**values: Any) -> run.Record:
             "environment": "staging",
             "controller": run.Controller(user="ops", host="controller", pid=1),
             "ansible": run.Invocation(core="2.19.0", playbook="migrate.yml"),
-            "hosts": {"cm-staging": run.HostEntry()},
+            "hosts": {"cm-staging": host_entry.HostEntry()},
             **values,
         }
     )
@@ -98,7 +99,7 @@ def test_scrub(text: str, secrets: list[str], expected: str) -> None:
 
 
 def test_a_result_is_copied_field_by_field() -> None:
-    entry = run.HostEntry()
+    entry = host_entry.HostEntry()
     migration = {"version": 1, "name": "001_a.sql", "sql": "SELECT 'x'", "statements": "many", "retries": True}
     entry.take({"version": 1, "applied": [migration], "invocation": {"login_password": "x"}}, unchanged)
     assert entry.applied == [{"version": 1, "name": "001_a.sql"}]
@@ -106,13 +107,13 @@ def test_a_result_is_copied_field_by_field() -> None:
 
 
 def test_pending_may_be_names_or_versions() -> None:
-    entry = run.HostEntry()
+    entry = host_entry.HostEntry()
     entry.take({"pending": ["002_b.sql", 3, {"version": 4}]}, unchanged)
     assert entry.pending == [{"name": "002_b.sql"}, {"version": 3}, {"version": 4}]
 
 
 def test_results_of_one_host_are_merged() -> None:
-    entry = run.HostEntry()
+    entry = host_entry.HostEntry()
     entry.take({"previous_version": None, "version": 1, "changed": True, "applied": [{"version": 1}]}, unchanged)
     entry.take({"previous_version": 1, "version": 2, "changed": False, "applied": [{"version": 2}]}, unchanged)
     assert (entry.previous_version, entry.version, entry.changed) == (None, 2, True)
@@ -120,7 +121,7 @@ def test_results_of_one_host_are_merged() -> None:
 
 
 def test_further_databases_of_a_host_have_entries_of_their_own() -> None:
-    record = new_record(hosts={"cm-staging": run.HostEntry(), "cm-staging-2": run.HostEntry()})
+    record = new_record(hosts={"cm-staging": host_entry.HostEntry(), "cm-staging-2": host_entry.HostEntry()})
     for database in ("cm", "billing", "cm"):
         entry = record.entry("cm-staging", database)
         entry.take({"database": database, "version": 4, "applied": [4]}, unchanged)
@@ -130,11 +131,11 @@ def test_further_databases_of_a_host_have_entries_of_their_own() -> None:
 
 
 def test_a_standby_says_how_it_took_the_change() -> None:
-    entry = run.HostEntry()
+    entry = host_entry.HostEntry()
     entry.take_replay({"seconds": 0.3, "lag_bytes": 0, "paused": False, "receiving": True, "msg": "a b"}, str.upper)
-    assert entry.replay == run.Replay(0.3, 0, False, True)
+    assert entry.replay == host_entry.Replay(0.3, 0, False, True)
     assert entry.message == "A B"
-    silent = run.HostEntry()
+    silent = host_entry.HostEntry()
     silent.take_replay({"msg": "It is gone.", "failed": True}, unchanged)
     assert silent.replay is None and silent.message == "It is gone."
 
@@ -146,15 +147,17 @@ def test_every_text_of_a_result_is_cleaned() -> None:
     blocker = {"user": "s3cret", "application": "s3cret", "state": "s3cret"}
     texts = dict.fromkeys(("name", "description", "checksum", "transaction", "version"), "s3cret")
     migration = {**texts, "lock_waits": [{"blockers": [blocker]}]}
-    entry = run.HostEntry()
+    entry = host_entry.HostEntry()
     lists = {key: [migration] for key in ("applied", "rolled_back", "adopted", "baselined", "repaired", "pending")}
     entry.take({"database": "s3cret", "schema": "s3cret", "server_version": "s3cret", "msg": "s3cret", **lists}, clean)
-    entry.error = run.HostError.from_result("s3cret", {"msg": "s3cret", "code": "s3cret", "file": "s3cret"}, clean)
+    entry.error = host_entry.HostError.from_result(
+        "s3cret", {"msg": "s3cret", "code": "s3cret", "file": "s3cret"}, clean
+    )
     assert "s3cret" not in json.dumps(new_record(hosts={"h": entry}).as_dict())
 
 
 def test_an_error_always_has_a_message() -> None:
-    assert run.HostError.from_result("Task", {}, unchanged).message == "The task failed without a message."
+    assert host_entry.HostError.from_result("Task", {}, unchanged).message == "The task failed without a message."
 
 
 # --- writing --------------------------------------------------------------------------------------------------
@@ -353,10 +356,12 @@ def test_documentation_shows_every_field() -> None:
     assert list(example) == list(new_record().as_dict())
     assert set(example["controller"]) == fields(run.Controller)
     assert set(example["ansible"]) == fields(run.Invocation)
-    assert set(entry) == fields(run.HostEntry)
-    assert set(entry["backup"]) == fields(run.Backup)
-    assert set(migration) == fields(run.Migration)
-    assert set(wait) == fields(run.LockWait)
-    assert all(f"`{name}`" in page for name in fields(run.Replay))
-    assert set(wait["blockers"][0]) == fields(run.Blocker)
-    assert all(f"`{name}`" in page for name in fields(run.HostError))
+    assert set(entry) == fields(host_entry.HostEntry)
+    assert set(entry["backup"]) == fields(host_entry.Backup)
+    assert set(entry["validation"]) == fields(host_entry.Validation)
+    assert all(f"`{name}`" in page for name in fields(host_entry.Gate))
+    assert set(migration) == fields(host_entry.Migration)
+    assert set(wait) == fields(host_entry.LockWait)
+    assert all(f"`{name}`" in page for name in fields(host_entry.Replay))
+    assert set(wait["blockers"][0]) == fields(host_entry.Blocker)
+    assert all(f"`{name}`" in page for name in fields(host_entry.HostError))
