@@ -5,7 +5,7 @@ A comment changes in the same transaction as the names and locks of the database
 run that was killed, from whichever machine, reads there how far it came. ``psql -l+`` shows it to people, too.
 
 A *side* database is being restored into; a *kept* one was live before a swap, or was put aside by an undo; a *scratch*
-one belongs to a drill.
+one belongs to a drill; on a *trial* one migrations are tried out, in seconds, while a drill may be at work for hours.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 from ansible.module_utils.runbook.ledger import identifier, literal
 from ansible.module_utils.runbook.session import Session
 
-SIDE, KEPT, SCRATCH = "side", "kept", "scratch"
+SIDE, KEPT, SCRATCH, TRIAL = "side", "kept", "scratch", "trial"
 
 RESTORING = "restoring"
 """A side database is being filled; nobody needs it."""
@@ -41,7 +41,8 @@ _MARK = "Schema Runbook: "
 _SIDE_SENTENCE = "restore of {set} for database {database}, not in use."
 _KEPT_SENTENCE = "database {database} until {since}; restore_action=undo brings it back, drop removes it."
 _SCRATCH_SENTENCE = "drill with set {set} of database {database}; can be dropped when no drill is going on."
-_SENTENCES = {SIDE: _SIDE_SENTENCE, KEPT: _KEPT_SENTENCE, SCRATCH: _SCRATCH_SENTENCE}
+_TRIAL_SENTENCE = "migrations of database {database} on trial; can be dropped when nothing is tried out."
+_SENTENCES = {SIDE: _SIDE_SENTENCE, KEPT: _KEPT_SENTENCE, SCRATCH: _SCRATCH_SENTENCE, TRIAL: _TRIAL_SENTENCE}
 _MAX_NAME = 63
 _TIME = "%Y%m%dT%H%M%SZ"
 
@@ -54,7 +55,7 @@ SELECT d.oid::bigint, d.datname::text, d.datallowconn,
             THEN pg_catalog.shobj_description(d.oid, 'pg_database') END
   FROM pg_catalog.pg_database d JOIN pg_catalog.pg_roles r ON r.oid = d.datdba
 """
-_OUR_NAME = re.compile(r"(.*)_(restore|before|drill)_\d{8}T\d{6}Z", re.DOTALL)
+_OUR_NAME = re.compile(r"(.*)_(restore|before|drill|trial)_\d{8}T\d{6}Z", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Journal:
     """What is noted on a database.
 
     Parameters:
-        role: ``side``, ``kept`` or ``scratch``.
+        role: ``side``, ``kept``, ``scratch`` or ``trial``.
         phase: how far the restore has come.
         database: the name it is about, the one that services use.
         set: name or path of what was restored.
@@ -124,6 +125,7 @@ class Databases:
     side: tuple[Noted, ...]
     kept: tuple[Noted, ...]
     scratch: tuple[Noted, ...]
+    trial: tuple[Noted, ...]
     taken: frozenset[str]
 
     @property
@@ -149,9 +151,11 @@ def read(session: Session, database: str) -> Databases:
         elif journal is not None and journal.database == database and _is_our_name(name, database):
             noted.append(Noted(oid, name, is_open, journal))
     noted.sort(key=lambda one: (one.journal.since, one.name))
-    of_role = {role: tuple(one for one in noted if one.journal.role == role) for role in (SIDE, KEPT, SCRATCH)}
+    of_role = {role: tuple(one for one in noted if one.journal.role == role) for role in _SENTENCES}
     taken = frozenset(name for _, name, *_ in rows)
-    return Databases(database, live_oid, live_open, of_role[SIDE], of_role[KEPT], of_role[SCRATCH], taken)
+    return Databases(
+        database, live_oid, live_open, of_role[SIDE], of_role[KEPT], of_role[SCRATCH], of_role[TRIAL], taken
+    )
 
 
 def comment_on(database: str, comment: str) -> str:
@@ -163,7 +167,8 @@ def free_name(databases: Databases, purpose: str, now: datetime) -> str:
     """A name that no database has, within PostgreSQL's 63 bytes.
 
     Parameters:
-        purpose: ``restore`` for a side database, ``before`` for a kept one, ``drill`` for a scratch one.
+        purpose: ``restore`` for a side database, ``before`` for a kept one, ``drill`` for a scratch one,
+            ``trial`` for one of that role.
     """
     moment = now.astimezone(timezone.utc)
     while True:

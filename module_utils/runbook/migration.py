@@ -24,6 +24,7 @@ _INCLUDE = re.compile(rb"\\i(?:r|nclude|nclude_relative)?[ \t]")
 # -- name: value, in the comment lines before the first statement
 _DIRECTIVE = re.compile(rb"--\s*([A-Za-z][A-Za-z_ -]*?)\s*:\s*(.*?)\s*$")
 _DIRECTIVES = ("transaction", "lock_timeout", "statement_timeout")
+_NO_WAY_BACK = re.compile(r"none\b[\s,:;-]*(.*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,17 @@ class Migration:
 
 @dataclass(frozen=True)
 class Directives:
-    """What the header comment of a file asks for; None means the run's own setting."""
+    """What the header comment of a file asks for; None means the run's own setting.
+
+    Attributes:
+        rollback_none: why no script can undo the file; empty where one has to.
+    """
 
     transaction: bool = True
     lock_timeout_ms: int | None = None
     statement_timeout_ms: int | None = None
     warnings: tuple[str, ...] = ()
+    rollback_none: str = ""
 
 
 @dataclass(frozen=True)
@@ -173,14 +179,16 @@ def prepare(migration: Migration, folder: Path, server_version: int) -> Prepared
 
 
 def read_directives(content: bytes, name: str) -> Directives:
-    """Read ``-- transaction: none``, ``-- lock_timeout: 5s`` and ``-- statement_timeout: 10min`` from the header.
+    """Read the header: ``-- transaction: none``, ``-- lock_timeout: 5s``, ``-- rollback: none, reason`` and so on.
 
     Raises:
         RunbookError: ``directive`` for a value that cannot be meant.
     """
     found: dict[str, str] = {}
     warnings = []
+    no_way_back = ""
     for number, key, value in _header(content):
+        no_way_back = no_way_back or _reason_for_no_rollback(key, value, f"{name}:{number}")
         if key in _DIRECTIVES:
             _check_directive(key, value, f"{name}:{number}")
             found[key] = value
@@ -193,7 +201,20 @@ def read_directives(content: bytes, name: str) -> Directives:
         lock_timeout_ms=milliseconds(found.get("lock_timeout")),
         statement_timeout_ms=milliseconds(found.get("statement_timeout")),
         warnings=tuple(warnings),
+        rollback_none=no_way_back,
     )
+
+
+def _reason_for_no_rollback(key: str, value: str, where: str) -> str:
+    """Why there is no rollback, if this line says so. ``-- rollback: see the script`` is a remark like any other."""
+    declared = _NO_WAY_BACK.fullmatch(value) if key == "rollback" else None
+    if declared and not declared.group(1):
+        raise RunbookError(
+            f'{where}: "rollback: {value}" does not say why no script can undo this file. Whoever wants to go back has '
+            "to know: write -- rollback: none, and the reason.",
+            code="directive",
+        )
+    return declared.group(1) if declared else ""
 
 
 def _checksum(sources: Sequence[tuple[str, bytes]]) -> str:
