@@ -44,7 +44,8 @@ options:
     type: path
     required: true
   may_lack:
-    description: Patterns of tables, as C(schema.table), that may be without rows in O(environment) though they have some here.
+    description:
+      - Patterns of tables, as C(schema.table), that may be without rows in O(environment) though they have some here.
     type: list
     elements: str
     default: []

@@ -95,8 +95,9 @@ database:
   returned: success
 tables:
   description:
-    - The C(bytes) and the estimated C(rows) of each table and materialized view, by C(schema.table). One without rows has
-      0 bytes; one that was never analysed has V(null) rows.
+    - The C(bytes) and the estimated C(rows) of each table and materialized view, by C(schema.table). One without
+      rows has 0 bytes; one that was never analysed has V(null) rows.
+    - When somebody has a table locked, all of them are estimates.
     - A partitioned table has those of its partitions. The ledger is left out.
   type: dict
   returned: if O(tables)

@@ -127,6 +127,12 @@ options:
     description: Name of the backup set that is behind this run; a failure says how to restore it.
     type: str
     default: ""
+  override:
+    description:
+      - Why files are applied that the environment before this one has not proven.
+      - It stays in the C(detail) of their entries in C(schema_version_history).
+    type: str
+    default: ""
 """
 
 EXAMPLES = r"""

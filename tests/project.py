@@ -85,17 +85,28 @@ class Project:
         self.runs = runs or folder / "runs"
         self.init = folder / "init"
         self.rollback = folder / "rollback"
+        self.checks = folder / "checks"
         self.variables = {"backup_directory": str(folder / "sets"), **(_connection(database) if database else {})}
         self.secrets = [database.password] if database else []
         self._known: set[Path] = set()
         self._started: list[subprocess.Popen[str]] = []
         self._temporary = [folder / name for name in ("local", "remote", "tmp")]
-        for path in (self.init, self.rollback, *self._temporary):
+        for path in (self.init, self.rollback, self.checks, *self._temporary):
             path.mkdir(parents=True)
 
     def own_files(self) -> dict[str, Any]:
-        """The variables that replace the project's migrations by the ones a test writes into ``init``."""
-        return {"migrate_directory": str(self.init), "migrate_rollback_directory": str(self.rollback)}
+        """The variables that replace the project's migrations and checks by the ones a test writes.
+
+        They are not written to be an example to others, nor does anybody prove them.
+        """
+        return {
+            "migrate_directory": str(self.init),
+            "migrate_rollback_directory": str(self.rollback),
+            "validate_directory": str(self.checks),
+            "migrate_lint": "skip",
+            "migrate_promote_from": "",
+            "migrate_validate": False,
+        }
 
     def start(self, door: str, *arguments: str, limit: str = "staging", **variables: Any) -> subprocess.Popen[str]:
         """Start a playbook without waiting for it; ``variables`` are handed over in a file, as secrets should be."""

@@ -232,7 +232,8 @@ class Validation:
 
     def take_checks(self, source: Mapping[str, Any], clean: Clean) -> None:
         """Merge a result of ``database_check``."""
-        self.outcome = RED if source.get("failed") else GREEN
+        partial = bool(source.get("only"))
+        self.outcome = RED if source.get("red") else None if partial else GREEN
         self.seconds = _number(source.get("seconds"))
         self.checks = [
             {
@@ -344,11 +345,10 @@ class HostEntry:
         )
 
     def take_checks(self, result: Mapping[str, Any], clean: Clean) -> None:
-        """Merge a result of ``database_check``; one that did not come to its checks says nothing but why."""
+        """Merge a result of ``database_check``."""
         self._take_common(result, clean)
-        if "checks" in result:
-            self.validation = self.validation or Validation()
-            self.validation.take_checks(result, clean)
+        self.validation = self.validation or Validation()
+        self.validation.take_checks(result, clean)
 
     def take_state(self, result: Mapping[str, Any], clean: Clean) -> None:
         """Merge a result of ``schema_info``, when it has looked at the tables."""

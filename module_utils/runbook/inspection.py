@@ -53,12 +53,11 @@ SELECT d.oid::bigint, pg_catalog.current_database()::text,
 # beside it, such as TOAST, is never quite empty.
 _TABLES = """
 SELECT n.nspname::text, c.relname::text,
-       (SELECT coalesce(pg_catalog.sum(CASE WHEN pg_catalog.pg_relation_size(l.oid) > 0
-                                            THEN pg_catalog.pg_table_size(l.oid) END), 0)::bigint
+       (SELECT coalesce(pg_catalog.sum(CASE WHEN {main} > 0 THEN {whole} END), 0)::bigint
           FROM pg_catalog.pg_class l WHERE l.oid = ANY (leaf.oids)),
        (SELECT CASE WHEN bool_and(l.reltuples >= 0 AND (l.reltuples > 0 OR l.relpages > 0))
                     THEN pg_catalog.sum(l.reltuples)::bigint END
-          FROM pg_catalog.pg_class l WHERE l.oid = ANY (leaf.oids) AND pg_catalog.pg_relation_size(l.oid) > 0)
+          FROM pg_catalog.pg_class l WHERE l.oid = ANY (leaf.oids) AND {main} > 0)
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  CROSS JOIN LATERAL (
        SELECT CASE WHEN c.relkind = 'p'
@@ -69,8 +68,15 @@ SELECT n.nspname::text, c.relname::text,
    AND NOT (n.nspname = %s AND c.relname = ANY (%s))
  ORDER BY 1, 2
 """
+_MEASURED = {"main": "pg_catalog.pg_relation_size(l.oid)", "whole": "pg_catalog.pg_table_size(l.oid)"}
+_ESTIMATED = {
+    "main": "greatest(l.relpages, (pg_catalog.pg_stat_get_live_tuples(l.oid) > 0)::int)",
+    "whole": "greatest(l.relpages, 1)::bigint * pg_catalog.current_setting('block_size')::bigint",
+}
+"""How large a table is: measured, which waits for whoever has it locked, or as statistics have it."""
 
 _LOCK_TIMEOUT = "5s"
+_SIZE_LOCK_TIMEOUT = "500ms"
 _HOLDERS = """
 SELECT a.pid, a.usename, a.application_name, a.state
   FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
@@ -170,7 +176,7 @@ def _read(session: Session, ledger: Ledger, limit: int) -> dict[str, Any]:
 
 def _look_at_tables(session: Session, schema: str) -> dict[str, Any]:
     ((oid, name, now),) = session.query(_DATABASE)
-    rows = session.query(_TABLES, schema, list(LEDGER_TABLES))
+    rows = _sizes(session, schema)
     return {
         "now": now,
         "identity": f"{_system_identifier(session)}/{oid}/{name}",
@@ -179,6 +185,22 @@ def _look_at_tables(session: Session, schema: str) -> dict[str, Any]:
             for table_schema, table, size, number in rows
         },
     }
+
+
+def _sizes(session: Session, schema: str) -> list[tuple[Any, ...]]:
+    """Of each table schema, name, bytes and rows; estimated when somebody has one of them locked."""
+    session.query("BEGIN READ ONLY")
+    session.query(f"SET LOCAL lock_timeout = '{_SIZE_LOCK_TIMEOUT}'")
+    try:
+        return session.query(_TABLES.format(**_MEASURED), schema, list(LEDGER_TABLES))
+    except SqlError as error:
+        if error.sqlstate != LOCK_NOT_AVAILABLE:
+            raise
+        session.query("ROLLBACK")
+        return session.query(_TABLES.format(**_ESTIMATED), schema, list(LEDGER_TABLES))
+    finally:
+        if session.in_transaction:
+            session.query("ROLLBACK")
 
 
 def _locked(session: Session, login: Login, schema: str) -> RunbookError:

@@ -75,6 +75,7 @@ def predicted(plan: Plan) -> dict[str, Any]:
         "previous_version": plan.previous_version,
         "version": plan.version,
         "pending": [migration.name for migration in plan.apply],
+        "pending_versions": [migration.version for migration in plan.apply],
         "applied": [],
         "rolled_back": [],
         "adopted": [_shown(migration) for migration in plan.adopt],
@@ -91,6 +92,7 @@ def left(plan: Plan, answer: Mapping[str, Any]) -> dict[str, Any]:
     finished = {file["version"] for name in ("applied", "rolled_back") for file in answer.get(name, ())}
     return {
         "pending": [migration.name for migration in plan.apply if migration.version not in finished],
+        "pending_versions": [migration.version for migration in plan.apply if migration.version not in finished],
         "to_roll_back": [migration.name for migration in plan.roll_back if migration.version not in finished],
     }
 
@@ -130,6 +132,61 @@ def way_back(
     if one_of_several:
         command += ["-e", _extra("db_name", database)]
     return f"\nTo have the database again as it was before this run:\n{shlex.join(command)}"
+
+
+def newly_red(validation: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether something is wrong in a validation that was not wrong before, as results of ``database_check``."""
+    return not validation.get("checks") or bool(_red_checks(validation) - _red_checks(before))
+
+
+def _red_checks(validation: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """With their status: one that could not even be carried out before, and fails now, is another matter."""
+    return {(check["name"], check["status"]) for check in validation.get("checks") or () if check["red"]}
+
+
+def red(
+    validations: Mapping[str, Mapping[str, Any]],
+    before: Mapping[str, Mapping[str, Any]],
+    proofs: Mapping[str, Mapping[str, Any]],
+    rollbacks: Mapping[str, Mapping[str, Any]],
+    ways_back: Mapping[str, str],
+) -> str:
+    """What became of databases whose validation was red, a paragraph for each.
+
+    Parameters:
+        validations: results of ``database_check`` that were red, by database.
+        before: the same from before the run, by database.
+        proofs: result of ``rollback_proof`` by database; none where a rollback is not wanted.
+        rollbacks: result of ``schema_migration`` by database, for those that were rolled back.
+        ways_back: what ``way_back`` says, by database, where a backup set is behind the run.
+    """
+    paragraphs = []
+    for database, validation in validations.items():
+        undone = rollbacks.get(database)
+        if not newly_red(validation, before.get(database, {})):
+            said, restore = "All of that was so before. What was applied stays.", ""
+        elif undone and "code" not in undone:
+            said, restore = _rolled_back(undone), ""
+        else:
+            said, restore = _stopped(proofs.get(database), undone), ways_back.get(database, "")
+        paragraphs.append(f"{validation['summary']} {said}{restore}")
+    return "\n".join(paragraphs)
+
+
+def _rolled_back(result: Mapping[str, Any]) -> str:
+    names = ", ".join(str(one["name"]) for one in result["rolled_back"])
+    return (
+        f"Rolled back: {names}. A scratch database had proven the scripts before; the version is "
+        f"{_number(result['version'])} again."
+    )
+
+
+def _stopped(proof: Mapping[str, Any] | None, undone: Mapping[str, Any] | None) -> str:
+    if undone is not None:
+        return f"Rolling it back failed: {undone['msg']}"
+    if proof is None:
+        return "What was applied stays, for somebody to look at."
+    return f"It was not rolled back, since a scratch database does not prove that. {proof.get('msg', '')}"
 
 
 def _extra(name: str, value: str) -> str:

@@ -16,6 +16,7 @@ from ansible.module_utils.runbook.space import readable
 
 HEADINGS = ("ENVIRONMENT", "HOST", "DATABASE", "VERSION", "PENDING", "LAST RUN")
 BACKUP_HEADINGS = ("BACKUPS OF", "NEWEST SET", "AGE", "SIZE", "LAST PROVEN BY RESTORING")
+CHECK_HEADINGS = ("CHECKS OF", "LAST VALIDATION", "RESULT", "DRIFT")
 LEDGER_HEADINGS = ("VERSION", "APPLIED AT (UTC)", "DESCRIPTION")
 NAMES_SHOWN = 2
 
@@ -29,6 +30,7 @@ ROUTINE = ("backup", "drill")
 LENIENCY_SECONDS = 2 * 60 * 60
 
 VERSIONS_SHOWN = 5
+CHECKS_SHOWN = 3
 GAP = "  "
 
 # What a run did to migrations, and how the screen says it.
@@ -54,6 +56,7 @@ class Row:
     last_run: dict[str, Any] = field(default_factory=dict)
     applied: list[Sequence[Any]] = field(default_factory=list)
     backups: dict[str, Any] = field(default_factory=dict)
+    validation: dict[str, Any] = field(default_factory=dict)
     standby: bool = False
     label: str = ""
 
@@ -73,6 +76,7 @@ class Row:
             last_run=dict(source.get("last_run") or {}),
             applied=list(source.get("applied") or []),
             backups=dict(source.get("backups") or {}),
+            validation=dict(source.get("validation") or {}),
             standby=bool(source.get("standby")),
             label=str(source.get("label") or source.get("host") or ""),
         )
@@ -105,6 +109,11 @@ class Row:
         age = span(newest["age_seconds"]) if newest else ""
         return self.label, newest.get("set", "none"), age, size, proof_text(verified, newest)
 
+    def check_cells(self) -> Sequence[str]:
+        """Return the row's texts about its last validation, in the order of the headings."""
+        found = self.validation
+        return self.label, f"{span(since(found['at']))} ago", result_text(found), drift_text(found.get("drift"))
+
     def notes(self, schedules: Sequence[Mapping[str, Any]] = ()) -> Sequence[str]:
         """Return what needs a sentence instead of a cell.
 
@@ -127,6 +136,21 @@ class Row:
             yield f"{name} is being worked on, or was left by a run that died; the next restore or drill removes it."
         if not self.standby and "newest" in self.backups:
             yield from self._late(schedules)
+        yield from self._unhealthy()
+        drifted = (self.validation.get("drift") or {}).get("objects") or ()
+        if drifted:
+            more = len(drifted) - NAMES_SHOWN
+            shown = ", ".join(drifted[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+            yield f"The database is not what its files produce: {shown}. validate.yml shows the difference."
+
+    def _unhealthy(self) -> Iterator[str]:
+        """The checks that were not passed, those that matter most first."""
+        bad = [one for one in self.validation.get("checks", ()) if one["status"] in ("failed", "errored")]
+        bad.sort(key=lambda one: ("error", "warning", "info").index(one.get("severity") or "info"))
+        for one in bad[:CHECKS_SHOWN]:
+            yield f"{one['severity']}: {one['name']}: {one['message']}"
+        if len(bad) > CHECKS_SHOWN:
+            yield f"… and {len(bad) - CHECKS_SHOWN} more checks that were not passed; validate.yml shows them."
 
     def _late(self, schedules: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         """What should have been there by now."""
@@ -152,6 +176,7 @@ def rows(
     comparisons: Mapping[str, Any],
     backups: Mapping[str, Any],
     error: str = "",
+    validations: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """What was seen on one host: a row for each of its databases.
 
@@ -160,6 +185,7 @@ def rows(
         ledgers: result of a loop over the module ``schema_info`` for these databases; empty when there was none.
         comparisons: result of a loop over ``schema_migration`` that only looked; empty when there was none.
         backups: result of a loop over ``backup_info`` for these databases; empty when there was none.
+        validations: what ``last_validations`` says of the environment.
         error: why there was none.
     """
     loops = (ledgers, comparisons, backups)
@@ -170,6 +196,7 @@ def rows(
             "label": f"{host['host']}, {name}" if len(databases) > 1 else host["host"],
             **_row(name, seen.get(name, {}), compared.get(name, {}), error),
             "backups": _backups(backed_up.get(name, {})),
+            "validation": (validations or {}).get(name, {}),
         }
         for name in databases
     ]
@@ -211,11 +238,13 @@ def screen(rows: Sequence[Mapping[str, Any]], schedules: Mapping[str, Sequence[M
     lines = _table([HEADINGS, *(row.cells() for row in parsed)])
     backed_up = [row.backup_cells() for row in parsed if "newest" in row.backups and not row.standby]
     backups = ["", *_table([BACKUP_HEADINGS, *backed_up])] if backed_up else []
+    checked = [row.check_cells() for row in parsed if row.validation and not row.standby]
+    checks = ["", *_table([CHECK_HEADINGS, *checked])] if checked else []
     ledgers = [line for row in parsed for line in row.ledger()]
     planned = [schedule_text(environment, schedule) for environment, schedule in schedules.items() if schedule]
     notes += [note for environment, schedule in schedules.items() for note in _failures(environment, schedule)]
     return "\n".join(
-        [*lines, *backups, *ledgers, *(["", *planned] if planned else []), *(["", *notes] if notes else [])]
+        [*lines, *backups, *checks, *ledgers, *(["", *planned] if planned else []), *(["", *notes] if notes else [])]
     )
 
 
@@ -229,6 +258,23 @@ def proof_text(verified: Mapping[str, Any], newest: Mapping[str, Any]) -> str:
     if verified["set"] != newest.get("set"):
         facts.append(f"set {verified['set']}")
     return ", ".join(facts)
+
+
+def result_text(validation: Mapping[str, Any]) -> str:
+    """Return the outcome of a validation and how many checks ended how."""
+    statuses = [one["status"] for one in validation["checks"]]
+    counts = [f"{statuses.count(status)} {status}" for status in ("failed", "errored", "passed", "skipped")]
+    return (
+        f"{validation['outcome']}: {', '.join(count for count in counts if not count.startswith('0 ')) or 'no checks'}"
+    )
+
+
+def drift_text(drift: Mapping[str, Any] | None) -> str:
+    """Return what is known about the difference between a database and its files."""
+    if not drift or drift.get("drifted") is None:
+        return "not known"
+    number = len(drift.get("objects") or ())
+    return f"{number} object{'s' if number != 1 else ''}" if drift["drifted"] else "none"
 
 
 def schedule_text(environment: str, schedule: Sequence[Mapping[str, Any]]) -> str:
@@ -262,6 +308,27 @@ def last_run(folder: Path) -> dict[str, Any]:
     if newest and newest["operation"] in ROUTINE and newest["outcome"] == "succeeded":
         newest = record.latest(folder, include_check=False, without=(*ABOUT_SERVERS, *ROUTINE))
     return summary(newest)
+
+
+def last_validations(folder: Path, hosts: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the newest validation of each database of these hosts, by host and database.
+
+    Parameters:
+        folder: of the environment's run records.
+    """
+    found: dict[str, dict[str, dict[str, Any]]] = {host: {} for host in hosts}
+    for run in record.newest_first(folder):
+        for name, entry in run.get("hosts", {}).items():
+            host, database = name.split("/")[0], entry.get("database")
+            validation = entry.get("validation") or {}
+            if host in found and database and validation.get("outcome") and not run.get("check"):
+                known = {key: validation.get(key) for key in ("outcome", "checks", "drift")}
+                found[host].setdefault(
+                    database, {**known, "at": run["ended_at"] or run["started_at"], "run": run["id"]}
+                )
+        if all(found.values()):
+            break
+    return found
 
 
 def schedules(folders: Mapping[str, Path], machine: Machine) -> dict[str, list[dict[str, Any]]]:

@@ -25,7 +25,7 @@ from ansible.module_utils.runbook.bundle import Order, Task, write_bundle
 from ansible.module_utils.runbook.connection import LOGIN_ARGUMENTS
 from ansible.module_utils.runbook.errors import RunbookError, failure_of
 from ansible.module_utils.runbook.ledger import Entry, State, digest, from_result
-from ansible.module_utils.runbook.migration import Folder, Migration, Prepared, prepare, read_folder
+from ansible.module_utils.runbook.migration import Folder, Migration, Prepared, prepare, read_directives, read_folder
 from ansible.module_utils.runbook.plan import Plan, Wanted, make_plan
 from ansible.module_utils.runbook.project import project_directory
 
@@ -68,6 +68,7 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
                 return
             state = from_result(answer["ledger"] if "ledger" in answer else self._whole_ledger(params, task_vars))
             plan = make_plan(folder, state, wanted)
+            _refuse_irreversible(plan.roll_back, folder.path, params, task_vars)
             result.update(presentation.predicted(plan))
             if not plan.changes:
                 return
@@ -120,10 +121,11 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
     ) -> list[tuple[Task, Prepared]]:
         """Read every file the plan runs, so that nothing starts when one of them is not usable."""
         server_version = result["server_version"]
+        note = f"not proven before: {params['override']}" if params["override"] else ""
         tasks = []
         for migration in plan.apply:
             prepared = prepare(migration, folder.path, server_version)
-            tasks.append((Task.of(Entry.of(migration, _requester()), prepared, rollback=False), prepared))
+            tasks.append((Task.of(Entry.of(migration, _requester(), note), prepared, rollback=False), prepared))
         for migration, script in _rollback_scripts(plan.roll_back, params):
             prepared = prepare(script, Path(params["rollback_directory"]), server_version)
             tasks.append((Task.of(Entry.of(migration, _requester()), prepared, rollback=True), prepared))
@@ -210,6 +212,26 @@ def _expected_digest(folder: Folder, wanted: Wanted) -> str:
         for migration in folder.migrations.values()
         if wanted.version is None or migration.version <= wanted.version
     )
+
+
+def _refuse_irreversible(
+    migrations: tuple[Migration, ...], folder: Path, params: dict[str, Any], task_vars: dict[str, Any]
+) -> None:
+    """Refuse to go back across files that say themselves that no script can undo them."""
+    declared = {
+        migration.name: reason
+        for migration in migrations
+        if (folder / migration.name).is_file()
+        and (reason := read_directives((folder / migration.name).read_bytes(), migration.name).rollback_none)
+    }
+    if declared:
+        said = "; ".join(f"{name} ({reason})" for name, reason in declared.items())
+        raise RunbookError(
+            f"No script leads back across {said}. Nothing was rolled back. What does is a backup set from before, "
+            f"whose name stands for <set> here: ansible-playbook restore.yml -l {task_vars['inventory_hostname']} "
+            f"-e restore_backup=<set> -e restore_confirm={params['login_db']}. status.yml names the newest one.",
+            code="irreversible",
+        )
 
 
 def _rollback_scripts(migrations: tuple[Migration, ...], params: dict[str, Any]) -> list[tuple[Migration, Migration]]:

@@ -18,6 +18,7 @@ options:
         C(database), C(version) (left out when it is not known), C(pending) (file names), C(error) (why the database
         could not be read or does not go with the files, if so), C(last_run) (the value of the filter C(last_run)),
         C(applied) (C(ledger.rows) of the module C(schema_info)), C(backups) (what the module C(backup_info) found),
+        C(validation) (its newest validation, of the value of the filter C(last_validations)),
         C(standby) (whether the server is one) and C(label) (what to call the database below the table, if not by its
         host).
     type: list
@@ -72,11 +73,12 @@ def status_rows(
     comparisons: Mapping[str, Any],
     backups: Mapping[str, Any],
     error: str = "",
+    validations: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Return what was seen on one host as rows for ``status_screen``, one for each database."""
     from ansible.module_utils.runbook import status
 
-    return list(status.rows(host, databases, ledgers, comparisons, backups, error))
+    return list(status.rows(host, databases, ledgers, comparisons, backups, error, validations))
 
 
 def last_run(environment: str, directory: str | None = None) -> dict[str, Any]:
@@ -91,6 +93,13 @@ def last_run(environment: str, directory: str | None = None) -> dict[str, Any]:
         raise AnsibleFilterError(f"The run records in {folder} cannot be read: {error.strerror}.") from error
 
 
+def last_validations(environment: str, host: str, directory: str | None = None) -> dict[str, Any]:
+    """Return the newest validation of each database of a host, by database."""
+    from ansible.module_utils.runbook import status
+
+    return dict(status.last_validations(_folder(environment, directory), [host])[host])
+
+
 def _folder(environment: str, directory: str | None) -> Path:
     from ansible.module_utils.runbook.project import runs_directory
 
@@ -102,4 +111,9 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {"status_screen": status_screen, "status_rows": status_rows, "last_run": last_run}
+        return {
+            "status_screen": status_screen,
+            "status_rows": status_rows,
+            "last_run": last_run,
+            "last_validations": last_validations,
+        }

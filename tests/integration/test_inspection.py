@@ -35,6 +35,17 @@ def test_sizes_say_which_tables_have_rows(database: Any) -> None:
     assert tables["cm.day"] == {"bytes": 16384, "rows": 2}
 
 
+def test_a_table_that_somebody_has_locked_is_estimated(database: Any) -> None:
+    do(database, "CREATE TABLE filled AS SELECT g AS id FROM generate_series(1, 1000) g", "CREATE TABLE empty (id int)")
+    do(database, "ANALYZE filled")
+    with database.connect() as session:
+        session.execute("BEGIN")
+        session.execute("LOCK TABLE filled, empty")
+        tables = inspect(engine.login(database), "cm", 0, True, tables=True)["tables"]
+    assert tables["public.empty"] == {"bytes": 0, "rows": 0}
+    assert tables["public.filled"]["bytes"] >= 40960 and tables["public.filled"]["rows"] == 1000
+
+
 def test_two_databases_are_never_taken_for_one(database: Any, another_database: Any) -> None:
     first, second = (
         inspect(engine.login(one), "cm", 0, False, tables=True)["identity"] for one in (database, another_database)

@@ -113,9 +113,11 @@ def test_passwords_are_never_logged(module: str, monkeypatch: pytest.MonkeyPatch
     assert all(option.get("no_log") for option in secret.values())
     assert "login_password" in secret or module in (
         "embedded_server",
+        "promotion_gate",
         "requirements_info",
         "runbook_guard",
         "runbook_schedule",
+        "schema_lint",
     )
 
 

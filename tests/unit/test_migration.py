@@ -143,6 +143,9 @@ def test_a_backslash_that_includes_nothing_leaves_the_checksum_alone(tmp_path: P
         ("SELECT 1;\n-- transaction: none\n", Directives()),
         ("/* c */\n-- transaction: none\n", Directives()),
         ("-- author: me\n-- see: transaction none\n-- note: a transaction: none\n", Directives()),
+        ("-- rollback: none, names are not kept\n", Directives(rollback_none="names are not kept")),
+        ("-- Rollback:  None - it's data; gone: all\n", Directives(rollback_none="it's data; gone: all")),
+        ("-- rollback: see the script, nonetheless\n-- rollback: nonexistent\n", Directives()),
     ],
 )
 def test_directives(header: str, expected: Directives) -> None:
@@ -163,6 +166,8 @@ def test_directives(header: str, expected: Directives) -> None:
         ("-- lock_timeout:", '"" is no duration'),
         ("-- lock_timeout: 0", "would wait for a lock for ever"),
         ("-- lock_timeout: 0s", "would wait for a lock for ever"),
+        ("-- x\n-- rollback: none", '001_a.sql:2: "rollback: none" does not say why no script can undo this file.'),
+        ("-- rollback: none,", "write -- rollback: none, and the reason."),
     ],
 )
 def test_directives_that_cannot_be_meant(header: str, message: str) -> None:

@@ -71,6 +71,7 @@ def test_a_prediction_says_everything_a_run_would_do() -> None:
         "previous_version": 1,
         "version": 3,
         "pending": ["002_x_y.sql", "003_x_y.sql"],
+        "pending_versions": [2, 3],
         "applied": [],
         "rolled_back": [],
         "adopted": [],

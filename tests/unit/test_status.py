@@ -276,3 +276,34 @@ def test_sets_are_shown_when_the_server_is_down_and_the_reason_is_said_once() ->
 )
 def test_durations_are_for_people(seconds: int, text: str) -> None:
     assert status.span(seconds) == text
+
+
+def test_the_last_validation_has_a_table_and_its_failures_a_sentence(tmp_path: Path) -> None:
+    checks = [
+        {"name": "slow", "severity": "warning", "status": "failed", "message": "It takes 3 s."},
+        {"name": "orphans", "severity": "error", "status": "failed", "message": "2 rows have no parent."},
+        {"name": "fine", "severity": "error", "status": "passed", "message": ""},
+    ]
+    validation = {"outcome": "red", "checks": checks, "drift": {"drifted": True, "objects": ["index cm.i"]}}
+    entry = {"database": "cm", "validation": validation}
+    for name, outcome in (("20261122T100000Z-validate", "green"), ("20261122T110000Z-migrate", "red")):
+        hosts = {"cm-staging": {**entry, "validation": {**validation, "outcome": outcome}}}
+        record = {"record": 1, "id": name, "hosts": hosts, "ended_at": "2026-11-22T11:00:00Z", "started_at": ""}
+        (tmp_path / f"{name}.json").write_text(json.dumps(record))
+    found = status.last_validations(tmp_path, ["cm-staging", "other"])
+    assert found["other"] == {} and found["cm-staging"]["cm"]["run"] == "20261122T110000Z-migrate"
+
+    host = {"host": "cm-staging", "environment": "staging", "last_run": {}}
+    (row,) = status.rows(
+        host, ["cm"], {"results": [{"version": 4}]}, {"results": [{"pending": []}]}, {}, "", found["cm-staging"]
+    )
+    lines = status.screen([row], {}).splitlines()
+    heading = next(number for number, line in enumerate(lines) if line.startswith("CHECKS OF"))
+    assert lines[heading + 1].split("  ")[0] == "cm-staging" and lines[heading + 1].endswith("1 object")
+    assert "red: 2 failed, 1 passed" in lines[heading + 1]
+    said = [line for line in lines if line.startswith("cm-staging: ")]
+    assert said == [
+        "cm-staging: error: orphans: 2 rows have no parent.",
+        "cm-staging: warning: slow: It takes 3 s.",
+        "cm-staging: The database is not what its files produce: index cm.i. validate.yml shows the difference.",
+    ]

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filters for what follows a red validation."""
+
+from __future__ import annotations
+
+DOCUMENTATION = """
+name: by_database
+short_description: Results of a loop over databases, by database
+version_added: "0.5.0"
+author: Schema Runbook contributors
+description:
+  - Makes a dictionary of results that each name their C(database).
+options:
+  _input:
+    description: Results of a loop.
+    type: list
+    elements: dict
+    required: true
+"""
+
+EXAMPLES = """
+- name: Show what is pending in database cm
+  ansible.builtin.debug:
+    msg: "{{ (migrate_result.results | by_database).cm.pending }}"
+"""
+
+RETURN = """
+_value:
+  description: The results, by name of the database.
+  type: dict
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ansible.module_utils
+from ansible import constants, context
+
+# Ansible ships configured module_utils to targets; on the controller a plugin has to say where they are.
+ansible.module_utils.__path__.extend(constants.DEFAULT_MODULE_UTILS_PATH)
+
+# Imported by the filters themselves: ansible-core loads every filter file again in the process of almost every task.
+
+Result = Mapping[str, Any]
+
+
+def by_database(results: Sequence[Result]) -> dict[str, Result]:
+    """Return results of a loop by the database they are about; a failure may not say which, but the loop does."""
+    return {result.get("database") or result[result["ansible_loop_var"]]: result for result in results}
+
+
+def reds(validations: Sequence[Result], before: Sequence[Result], runs: Sequence[Result]) -> list[dict[str, Any]]:
+    """Return what has to be undone: the databases that have become red, with what was applied to each.
+
+    Parameters:
+        validations: results of ``database_check``.
+        before: the same from before the run; what was red then is not the fault of a migration.
+        runs: results of ``schema_migration``.
+    """
+    from ansible.module_utils.runbook import presentation
+
+    known = by_database(before)
+    failed = {
+        database
+        for database, one in by_database(validations).items()
+        if one.get("red") and presentation.newly_red(one, known.get(database, {}))
+    }
+    return [
+        {
+            "database": run["database"],
+            "versions": [migration["version"] for migration in run["applied"]],
+            "back_to": run["previous_version"] or 0,
+        }
+        for run in runs
+        if run["database"] in failed and run["applied"]
+    ]
+
+
+def red_validation(
+    validations: Sequence[Result],
+    before: Sequence[Result],
+    proofs: Sequence[Result],
+    rollbacks: Sequence[Result],
+    sets: Mapping[str, str],
+    host: str,
+    several: bool,
+) -> str:
+    """Return what was red and what was done about it, with the command that restores where nothing else helped."""
+    from ansible.module_utils.runbook import presentation
+
+    given = context.CLIARGS.get("inventory") or ()
+    inventories = () if list(given) == list(constants.DEFAULT_HOST_LIST) else given
+    return presentation.red(
+        {database: one for database, one in by_database(validations).items() if one.get("red")},
+        by_database(before),
+        by_database(proofs),
+        by_database(rollbacks),
+        {
+            database: presentation.way_back(name, database, host=host, one_of_several=several, inventories=inventories)
+            for database, name in sets.items()
+        },
+    )
+
+
+class FilterModule:
+    """Register the filters."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
+        return {"by_database": by_database, "reds": reds, "red_validation": red_validation}

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Production gets what staging has proven, and a migration that makes a check red does not stay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine import ask, do, versions, write
+from project import Project, Run, short_folder
+
+FILES = {
+    "001_actor.sql": "CREATE TABLE public.actor (id bigint PRIMARY KEY);\n"
+    "COMMENT ON TABLE public.actor IS 'Who acts.';\nCOMMENT ON COLUMN public.actor.id IS 'Its number.';\n",
+}
+MODEL = {
+    "002_model.sql": "ALTER TABLE public.actor ADD COLUMN name text;\n"
+    "COMMENT ON COLUMN public.actor.name IS 'Its name.';\n",
+}
+UNDO_MODEL = {"002_model.sql": "ALTER TABLE public.actor DROP COLUMN name;\n"}
+NO_NAME = "-- check: nobody is without a name\nSELECT id FROM public.actor WHERE to_jsonb(actor) ->> 'name' IS NULL\n"
+
+
+class Promotion(Project):
+    """Two environments on one server, with the migrations, scripts and checks that a test writes."""
+
+    def __init__(self, folder: Path, staging: Any, production: Any) -> None:
+        super().__init__(folder, production)
+        self.databases = {"staging": staging, "production": production}
+        self.variables |= self.own_files()
+        for phase in ("migrate_lint", "migrate_promote_from", "migrate_validate"):
+            del self.variables[phase]
+        write(self.init, dict(FILES))
+        write(self.rollback, {"001_actor.sql": "DROP TABLE public.actor;\n"})
+
+    def migrate(self, environment: str, *arguments: str, code: int = 0, **variables: Any) -> Run:
+        """Migrate one of the environments."""
+        name = self.databases[environment].database
+        return self.run("migrate.yml", *arguments, code=code, limit=environment, db_name=name, **variables)
+
+    def check(self, **files: str) -> None:
+        """Write checks, by name without the ending."""
+        write(self.checks, {f"{name}.sql": text for name, text in files.items()})
+
+
+@pytest.fixture
+def project(database: Any, another_database: Any) -> Iterator[Promotion]:
+    """Staging and production, both empty."""
+    with short_folder() as folder, closing(Promotion(folder, another_database, database)) as project:
+        yield project
+
+
+def test_production_gets_what_staging_has_proven_and_nothing_else(project: Promotion, database: Any) -> None:
+    refused = project.migrate("production", code=2)
+    assert refused.error["code"] == "promotion" and "No run record says" in refused.error["message"]
+    assert refused.host["gate"]["decision"] == "refused" and refused.host["backup"] is None
+    assert ask(database, "SELECT 1 FROM pg_class WHERE relname = 'actor'") == []
+
+    proof = project.migrate("staging")
+    assert proof.host["validation"]["outcome"] == "green"
+    assert [one["version"] for one in proof.host["validation"]["versions"]] == [1]
+    assert "would" in project.migrate("production", "--check").text
+    promoted = project.migrate("production")
+    assert promoted.host["gate"] == {
+        "decision": "passed",
+        "environment": "staging",
+        "proof": proof.record["id"],
+        "reason": "",
+        "problems": [],
+    }
+    assert versions(database) == [1] and promoted.host["validation"]["outcome"] == "green"
+    assert promoted.host["backup"]["set"]
+    assert project.migrate("production").host["gate"] is None, "nothing was pending"
+
+
+def test_the_gate_is_not_passed_by_editing_renaming_or_an_empty_staging(project: Promotion, database: Any) -> None:
+    project.migrate("staging")
+    project.migrate("production")
+    write(project.init, dict(MODEL))
+    write(project.rollback, dict(UNDO_MODEL))
+    project.migrate("staging")
+    (text,) = MODEL.values()
+    file = project.init / "002_model.sql"
+
+    file.write_text(text + "-- one more thing\n")
+    assert "002_model.sql is not the file that staging has proven" in project.migrate("production", code=2).text
+    file.rename(project.init / "002_other.sql").write_text(text)
+    assert "was proven in staging as 002_model.sql" in project.migrate("production", code=2).text
+    (project.init / "002_other.sql").rename(file)
+
+    do(database, "INSERT INTO public.actor VALUES (1)")
+    assert "staging had no rows in public.actor, where" in project.migrate("production", code=2).text
+    assert versions(database) == [1]
+    assert project.migrate("production", migrate_staging_may_lack=["*.actor"]).changed == 2
+
+
+def test_an_override_stays_in_the_history(project: Promotion, database: Any) -> None:
+    run = project.migrate("production", migrate_override="the shop is down")
+    assert "NOT PROVEN in staging, and applied all the same because: the shop is down" in run.text
+    assert run.host["gate"]["decision"] == "overridden" and run.host["gate"]["reason"] == "the shop is down"
+    found = ask(database, "SELECT event, version, detail FROM cm.schema_version_history")
+    assert found == [("applied", 1, "not proven before: the shop is down")]
+
+
+def test_what_makes_a_check_red_is_rolled_back_when_that_is_proven(project: Promotion, database: Any) -> None:
+    project.migrate("staging")
+    project.migrate("production")
+    do(database, "INSERT INTO public.actor VALUES (1)")
+    write(project.init, dict(MODEL))
+    write(project.rollback, dict(UNDO_MODEL))
+    project.migrate("staging")
+    project.check(names=f"-- since: 2\n{NO_NAME}")
+    lack = {"migrate_staging_may_lack": ["*"]}
+
+    run = project.migrate("production", code=2, **lack)
+    assert "nobody is without a name" in run.error["message"] and "Rolled back: 002_model.sql" in run.error["message"]
+    assert versions(database) == [1]
+    assert ask(database, "SELECT count(*) FROM information_schema.columns WHERE table_name = 'actor'") == [(1,)]
+    story = run.host
+    assert story["validation"]["outcome"] == "red" and story["rollbacks"]["proven"][0]["version"] == 2
+    assert [[one["version"] for one in story[kind]] for kind in ("applied", "rolled_back")] == [[2], [2]]
+    assert (story["previous_version"], story["version"]) == (1, 1) and story["backup"]["set"]
+    assert run.record["outcome"] == "failed"
+
+    (project.rollback / "002_model.sql").write_text("SELECT 1;\n")
+    stopped = project.migrate("production", code=2, **lack)
+    assert "was not rolled back, since a scratch database does not prove that" in stopped.error["message"]
+    assert "column public.actor.name" in stopped.error["message"], "what the script forgets"
+    assert f"restore_backup={stopped.host['backup']['set']}" in stopped.error["message"]
+    assert versions(database) == [1, 2] and stopped.host["rollbacks"]["unproven"][0]["version"] == 2
+
+
+def test_a_red_validation_can_be_left_to_somebody(project: Promotion, database: Any) -> None:
+    project.check(never=NO_NAME.replace("WHERE", "RIGHT JOIN (VALUES (7)) AS v (n) ON true WHERE"))
+    run = project.migrate("staging", code=2, migrate_on_red="stop")
+    assert "What was applied stays, for somebody to look at." in run.error["message"]
+    assert versions(project.databases["staging"]) == [1]
+    assert run.host["validation"]["outcome"] == "red" and run.host["rollbacks"] is None
+    again = project.migrate("production", code=2)
+    assert "was red: nobody is without a name" in again.error["message"]
+    assert "nobody is without a name" in again.host["gate"]["problems"][0]
