@@ -366,8 +366,16 @@ class HostEntry:
     def take_proof(self, result: Mapping[str, Any], clean: Clean) -> None:
         """Merge a result of ``rollback_proof``."""
         self._take_common(result, clean)
-        kinds = ("proven", "unproven", "irreversible")
-        self.rollbacks = {kind: _migrations(result.get(kind), clean) for kind in kinds}
+        self.rollbacks = {
+            kind: [
+                {
+                    "version": _integer(one.get("version")),
+                    **{name: _text(one.get(name), clean) for name in ("name", "reason") if name in one},
+                }
+                for one in _mappings(result.get(kind))
+            ]
+            for kind in ("proven", "unproven", "irreversible")
+        }
 
     def _take_common(self, result: Mapping[str, Any], clean: Clean) -> None:
         self.database = _text(result.get("database"), clean) or self.database

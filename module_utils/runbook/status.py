@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -31,6 +32,10 @@ LENIENCY_SECONDS = 2 * 60 * 60
 
 VERSIONS_SHOWN = 5
 CHECKS_SHOWN = 3
+
+# How far to go back for the last validation of a database.
+RECORDS_READ = 100
+
 GAP = "  "
 
 # What a run did to migrations, and how the screen says it.
@@ -317,17 +322,16 @@ def last_validations(folder: Path, hosts: Sequence[str]) -> dict[str, dict[str, 
         folder: of the environment's run records.
     """
     found: dict[str, dict[str, dict[str, Any]]] = {host: {} for host in hosts}
-    for run in record.newest_first(folder):
+    for run in itertools.islice(record.newest_first(folder), RECORDS_READ):
         for name, entry in run.get("hosts", {}).items():
             host, database = name.split("/")[0], entry.get("database")
             validation = entry.get("validation") or {}
             if host in found and database and validation.get("outcome") and not run.get("check"):
                 known = {key: validation.get(key) for key in ("outcome", "checks", "drift")}
-                found[host].setdefault(
-                    database, {**known, "at": run["ended_at"] or run["started_at"], "run": run["id"]}
-                )
-        if all(found.values()):
-            break
+                moment = run["ended_at"] or run["started_at"]
+                newest = found[host].setdefault(database, {**known, "at": moment, "run": run["id"]})
+                # A migrate makes the checks and does not look for drift.
+                newest["drift"] = newest["drift"] or known["drift"]
     return found
 
 

@@ -149,3 +149,13 @@ def test_whom_to_call_is_said_when_a_run_fails_and_not_otherwise(project: Produc
     failed = project.run("migrate.yml", code=2, db_contacts=CONTACTS)
     assert "Whom to call:\n  on call: Ana Perić, phone +49 30 1234\n" in failed.output
     assert "Whom to call" not in project.run("migrate.yml", code=2).output
+
+
+def test_a_rollback_has_a_set_behind_it_too(project: Production, database: Any) -> None:
+    write(project.rollback, {"002_model.sql": "DROP TABLE public.model;"})
+    project.run("migrate.yml")
+    asked = {"rollback_version": 1, "rollback_confirm": database.database}
+    done = project.run("rollback.yml", **asked)
+    assert versions(database) == [1] and done.host["backup"]["set"].endswith("_v2")
+    before = project.sets()
+    assert project.run("rollback.yml", **asked).changed == 0 and project.sets() == before

@@ -156,3 +156,30 @@ def test_a_diff_of_much_sql_shows_its_beginning(tmp_path: Path) -> None:
     assert sql["prepared"].startswith("-- 002_x_y.sql, in one transaction\nSELECT 1;\n")
     assert sql["prepared"].endswith("\n-- … and 80000 more characters\n")
     assert len(sql["prepared"]) < 20_200
+
+
+def checked(**statuses: str) -> dict[str, Any]:
+    """A result of ``database_check``; each check is red unless it is passed."""
+    checks = [{"name": name, "status": status, "red": status != "passed"} for name, status in statuses.items()]
+    return {"checks": checks, "red": any(check["red"] for check in checks), "summary": "cm: red."}
+
+
+def test_what_was_red_before_is_not_the_fault_of_a_migration() -> None:
+    before = checked(orphans="failed", fine="passed", strange="errored")
+    assert not presentation.newly_red(before, before)
+    assert presentation.newly_red(checked(orphans="failed", fine="failed"), before)
+    assert presentation.newly_red(checked(strange="failed"), before), "it could not even be carried out"
+    assert presentation.newly_red({"red": True, "summary": "gone"}, before), "nobody knows"
+
+
+def test_the_story_of_a_red_validation() -> None:
+    red, back = {"cm": checked(orphans="failed")}, {"cm": "\nansible-playbook restore.yml"}
+    undone = {"cm": {"rolled_back": [{"name": "005_e.sql"}], "version": 4}}
+    assert presentation.red(red, red, {}, {}, back) == "cm: red. All of that was so before. What was applied stays."
+    said = presentation.red(red, {}, {"cm": {}}, undone, back)
+    assert "Rolled back: 005_e.sql." in said and "the version is 4 again" in said and "restore" not in said
+    said = presentation.red(red, {}, {"cm": {"msg": "index i is forgotten"}}, {}, back)
+    assert "was not rolled back" in said and "index i is forgotten" in said and said.endswith("restore.yml")
+    said = presentation.red(red, {}, {"cm": {}}, {"cm": {"code": "sql", "msg": "no lock"}}, back)
+    assert "Rolling it back failed: no lock" in said and said.endswith("restore.yml")
+    assert "for somebody to look at" in presentation.red(red, {}, {}, {}, {})
