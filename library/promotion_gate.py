@@ -40,9 +40,9 @@ options:
     type: str
     default: staging
   records:
-    description: Folder of the run records, on the controller.
+    description: Folder of the run records, on the controller; by default the project's.
     type: path
-    required: true
+    default: ""
   may_lack:
     description:
       - Patterns of tables, as C(schema.table), that may be without rows in O(environment) though they have some here.

@@ -17,7 +17,7 @@ ansible.module_utils.__path__.extend(C.DEFAULT_MODULE_UTILS_PATH)
 from ansible.module_utils.runbook import promotion
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.migration import read_folder
-from ansible.module_utils.runbook.project import project_directory
+from ansible.module_utils.runbook.project import project_directory, runs_directory
 
 
 class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no type information
@@ -36,7 +36,7 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
                 "tables": {"type": "dict", "required": True},
                 "directory": {"type": "path", "required": True},
                 "environment": {"type": "str", "default": "staging"},
-                "records": {"type": "path", "required": True},
+                "records": {"type": "path", "default": ""},
                 "may_lack": {"type": "list", "elements": "str", "default": []},
                 "override": {"type": "str", "default": ""},
             }
@@ -50,7 +50,7 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
 
 
 def _decide(params: Mapping[str, Any]) -> dict[str, Any]:
-    environment, records = params["environment"], Path(params["records"])
+    environment, records = params["environment"], Path(params["records"] or runs_directory(C.CONFIG_FILE))
     proof = promotion.newest_proof(records / environment, params["database"])
     filled = frozenset(table for table, size in params["tables"].items() if size["bytes"])
     target = promotion.Target(params["database"], params["identity"], filled)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 from engine import ask, do, versions, write
-from project import Project, Run, short_folder
+from project import ROOT, Project, Run, short_folder
 
 FILES = {
     "001_actor.sql": "CREATE TABLE public.actor (id bigint PRIMARY KEY);\n"
@@ -27,8 +28,8 @@ NO_NAME = "-- check: nobody is without a name\nSELECT id FROM public.actor WHERE
 class Promotion(Project):
     """Two environments on one server, with the migrations, scripts and checks that a test writes."""
 
-    def __init__(self, folder: Path, staging: Any, production: Any) -> None:
-        super().__init__(folder, production)
+    def __init__(self, folder: Path, staging: Any, production: Any, **options: Any) -> None:
+        super().__init__(folder, production, **options)
         self.databases = {"staging": staging, "production": production}
         self.variables |= self.own_files()
         for phase in ("migrate_lint", "migrate_promote_from", "migrate_validate"):
@@ -44,6 +45,19 @@ class Promotion(Project):
     def check(self, **files: str) -> None:
         """Write checks, by name without the ending."""
         write(self.checks, {f"{name}.sql": text for name, text in files.items()})
+
+
+class WithoutRunsVariable(Promotion):
+    """A copy of the project whose run records are where they are when nobody says where."""
+
+    def __init__(self, folder: Path, staging: Any, production: Any, root: Path) -> None:
+        super().__init__(folder, staging, production, root=root, runs=root / ".runs")
+
+    def environment(self) -> dict[str, str]:
+        """The environment of a run."""
+        inherited = super().environment()
+        del inherited["SCHEMA_RUNBOOK_RUNS"]
+        return inherited
 
 
 @pytest.fixture
@@ -95,6 +109,16 @@ def test_the_gate_is_not_passed_by_editing_renaming_or_an_empty_staging(project:
     assert "staging had no rows in public.actor, where" in project.migrate("production", code=2).text
     assert versions(database) == [1]
     assert project.migrate("production", migrate_staging_may_lack=["*.actor"]).changed == 2
+
+
+def test_the_proof_is_found_where_run_records_are_by_default(database: Any, another_database: Any) -> None:
+    with short_folder() as folder:
+        root = folder / "clone"
+        left = (".git", ".venv", ".embedded", ".runs", ".backups", ".*_cache", ".ansible", "__pycache__", "tests")
+        shutil.copytree(ROOT, root, symlinks=True, ignore=shutil.ignore_patterns(*left))
+        with closing(WithoutRunsVariable(folder / "own", another_database, database, root=root)) as project:
+            project.migrate("staging")
+            assert project.migrate("production").host["gate"]["decision"] == "passed"
 
 
 def test_an_override_stays_in_the_history(project: Promotion, database: Any) -> None:

@@ -23,7 +23,8 @@ def project(database: Any) -> Iterator[Project]:
     """The project, with a database at the newest version."""
     engine.migrated(database, ROOT / "db/init")
     with short_folder() as folder, closing(Project(folder, database)) as project:
-        project.variables["validate_log_source"] = "auto"
+        # The server is new, and what its start brought with it is not to be counted.
+        project.variables |= {"validate_log_source": "auto", "validate_started_at": "2s"}
         project.secrets.append("topsecret")
         yield project
 
@@ -58,6 +59,14 @@ def test_all_is_well_and_warnings_fail_nothing(project: Project, database: Any) 
     assert proof["outcome"] == "green" and [one["version"] for one in proof["versions"]] == [1, 2, 3, 4]
     found, suite = reports(folder)
     assert found["host"] == "cm-staging" and not found["red"] and len(found["checks"]) == len(suite) == 29
+
+    as_json = project.folder / "status.json"
+    screen = project.run("status.yml", status_json=str(as_json))
+    assert "green: 1 failed, 27 passed, 1 skipped none" in screen.text
+    (row,) = json.loads(as_json.read_text())
+    assert as_json.stat().st_mode & 0o777 == 0o600
+    assert row["version"] == 4 and row["validation"]["outcome"] == "green"
+    assert row["validation"]["drift"] == {"drifted": False, "objects": []}
     assert suite.get("failures") == "0" and suite.get("name") == f"{database.database} on cm-staging"
 
     grave = project.run(
