@@ -38,7 +38,8 @@ _GOES_ON = "\t"
 
 # What the runbook brings about itself, and a server that has just been started: nobody has to look into these.
 _EXPECTED = re.compile(
-    r"schema-runbook (?:check|trial)|canceling statement due to lock timeout|the database system is (?:starting up|shutting down)"
+    r"schema-runbook (?:check|trial)|canceling statement due to lock timeout"
+    r"|the database system is (?:starting up|shutting down)"
 )
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(?:\.(\d{1,6}))? ([A-Z]{3,5}|[+-]\d{2}(?::?\d\d)?)\b")
