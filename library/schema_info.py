@@ -101,6 +101,10 @@ tables:
     - A partitioned table has those of its partitions. The ledger is left out.
   type: dict
   returned: if O(tables)
+how:
+  description: Last event of each version in the history, such as C(applied), C(adopted) or C(repaired).
+  type: dict
+  returned: if O(tables)
 now:
   description: The time by the server's clock, RFC 3339 in UTC.
   type: str

@@ -127,6 +127,11 @@ options:
     description: Name of the backup set that is behind this run; a failure says how to restore it.
     type: str
     default: ""
+  expected:
+    description:
+      - The checksums of the migrations that may be applied or rolled back, by version, as an earlier plan has them.
+      - A plan with any other one is refused. Without this everything is allowed.
+    type: dict
   override:
     description:
       - Why files are applied that the environment before this one has not proven.

@@ -32,4 +32,5 @@ MIGRATION_ARGUMENTS: dict[str, dict[str, Any]] = {
     "show_blocking_queries": {"type": "bool", "default": False},
     "backup_set": {"type": "str", "default": ""},
     "override": {"type": "str", "default": ""},
+    "expected": {"type": "dict"},
 }

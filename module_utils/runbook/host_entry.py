@@ -229,32 +229,44 @@ class Validation:
     identity: str | None = None
     versions: list[dict[str, Any]] = field(default_factory=list)
     filled: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
 
     def take_checks(self, source: Mapping[str, Any], clean: Clean) -> None:
         """Merge a result of ``database_check``."""
-        partial = bool(source.get("only"))
-        self.outcome = RED if source.get("red") else None if partial else GREEN
+        checks = _mappings(source.get("checks"))
+        grave = [one for one in checks if one.get("severity") == "error" and one.get("status") in ("failed", "errored")]
+        # Whatever the run was told to put up with: what is wrong is no proof, nor are some checks only, nor none.
+        complete = bool(checks) and not source.get("only")
+        self.outcome = RED if source.get("red") or grave else GREEN if complete else None
         self.seconds = _number(source.get("seconds"))
         self.checks = [
             {
                 **{name: _text(check.get(name), clean) for name in ("name", "kind", "severity", "status", "message")},
                 "seconds": _number(check.get("seconds")),
             }
-            for check in _mappings(source.get("checks"))
+            for check in checks
         ]
 
     def take_state(self, source: Mapping[str, Any], clean: Clean) -> None:
         """Merge a result of ``schema_info`` that has looked at the tables."""
         ledger = source.get("ledger")
         rows = ledger.get("rows") if isinstance(ledger, Mapping) else ()
-        tables = source.get("tables")
+        tables, how = source.get("tables"), source.get("how") or {}
         self.identity = _text(source.get("identity"), clean)
         self.versions = [
-            {"version": _integer(version), "name": _text(name, clean), "checksum": _text(checksum, clean)}
+            {
+                "version": _integer(version),
+                "name": _text(name, clean),
+                "checksum": _text(checksum, clean),
+                "how": _text(how.get(str(version)), clean),
+            }
             for version, _, _, name, checksum in rows or ()
         ]
         sizes = tables.items() if isinstance(tables, Mapping) else ()
-        self.filled = sorted(clean(name) for name, size in sizes if isinstance(size, Mapping) and size.get("bytes"))
+        known = {clean(name): bool(size.get("bytes")) for name, size in sizes if isinstance(size, Mapping)}
+        # One that was filled when the run began counts: what was applied meanwhile has seen its rows.
+        self.filled = sorted({name for name, has_rows in known.items() if has_rows} | {*self.filled} & {*known})
+        self.empty = sorted(set(known) - set(self.filled))
 
 
 @dataclass

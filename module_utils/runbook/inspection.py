@@ -177,8 +177,10 @@ def _read(session: Session, ledger: Ledger, limit: int) -> dict[str, Any]:
 def _look_at_tables(session: Session, schema: str) -> dict[str, Any]:
     ((oid, name, now),) = session.query(_DATABASE)
     rows = _sizes(session, schema)
+    how = Ledger(schema).origins(session)
     return {
         "now": now,
+        "how": {str(version): event for version, event in how},
         "identity": f"{_system_identifier(session)}/{oid}/{name}",
         "tables": {
             f"{table_schema}.{table}": {"bytes": size, "rows": number if size else 0}

@@ -261,6 +261,15 @@ class Ledger:
             )
         ]
 
+    def origins(self, session: Session) -> list[tuple[Any, ...]]:
+        """Version and last event of each migration: ``applied``, or what it was taken over by without being run."""
+        if not self.tables(session).history:
+            return []
+        return session.query(
+            f"SELECT DISTINCT ON (version) version, event FROM {self._history} "
+            "WHERE event IN ('applied', 'adopted', 'baselined', 'repaired') ORDER BY version, id DESC"
+        )
+
     def _read_progress(self, session: Session) -> Progress | None:
         rows = session.query(
             f"SELECT version, name, checksum, done, started, before::bigint[], rollback, starting FROM {self._progress}"

@@ -175,16 +175,16 @@ def _statements(text: bytes) -> Iterator[bytes]:
 
 
 def _of_body(body: bytes) -> Iterator[bytes]:
-    """What stands where a statement may begin, up to the end of the body, and the texts that EXECUTE runs."""
-    begins, executes = True, False
+    """What stands where a statement may begin, and all texts but those of messages: EXECUTE may run any of them."""
+    begins, says = True, False
     for token in tokens(body):
-        if executes and token.kind == "string":
+        if token.kind == "string" and not says:
             dollar = _DOLLAR_QUOTED.fullmatch(token.text)
             yield dollar.group(2) if dollar else _unquoted(token.text)
         if begins and token.kind == "word":
             yield _up_to_semicolon(body, token.start)
         semicolon = token.kind == "other" and token.text == b";"
-        executes = token.word == "EXECUTE" or (executes and not semicolon)
+        says = token.word == "RAISE" or (says and not semicolon)
         begins = semicolon or token.word in _BEGINNINGS
 
 

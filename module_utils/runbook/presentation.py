@@ -69,6 +69,29 @@ def refuse_unconfirmed(params: Mapping[str, Any]) -> None:
         )
 
 
+def refuse_unplanned(plan: Plan, expected: Mapping[str, str] | None) -> None:
+    """Refuse to run anything that was not in the plan which has been judged before.
+
+    Raises:
+        RunbookError: ``changed-since-plan``.
+    """
+    if expected is None:
+        return
+    others = [one.name for one in (*plan.apply, *plan.roll_back) if expected.get(str(one.version)) != one.checksum]
+    if others:
+        raise RunbookError(
+            f"This run was planned without {', '.join(others)} as it is now: files or ledger have changed since. "
+            "Nobody has judged that, and nothing of it was run. Run this again.",
+            code="changed-since-plan",
+        )
+
+
+def not_validated(applied: Sequence[Mapping[str, Any]], host: str) -> str:
+    """What to add to a failure when files before the failed one are there to stay."""
+    names = ", ".join(one["name"] for one in applied)
+    return f" Applied before that, and not validated yet: {names}. Run ansible-playbook validate.yml -l {host}."
+
+
 def predicted(plan: Plan) -> dict[str, Any]:
     """The result of a plan that has not been carried out: what check mode returns."""
     return {
@@ -76,6 +99,7 @@ def predicted(plan: Plan) -> dict[str, Any]:
         "version": plan.version,
         "pending": [migration.name for migration in plan.apply],
         "pending_versions": [migration.version for migration in plan.apply],
+        "checksums": {str(migration.version): migration.checksum for migration in (*plan.apply, *plan.roll_back)},
         "applied": [],
         "rolled_back": [],
         "adopted": [_shown(migration) for migration in plan.adopt],
@@ -134,14 +158,17 @@ def way_back(
     return f"\nTo have the database again as it was before this run:\n{shlex.join(command)}"
 
 
-def newly_red(validation: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
-    """Whether something is wrong in a validation that was not wrong before, as results of ``database_check``."""
-    return not validation.get("checks") or bool(_red_checks(validation) - _red_checks(before))
+def broken(validation: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
+    """The checks that a migration has broken: red now and not before, as results of ``database_check`` say.
 
-
-def _red_checks(validation: Mapping[str, Any]) -> set[tuple[str, str]]:
-    """With their status: one that could not even be carried out before, and fails now, is another matter."""
-    return {(check["name"], check["status"]) for check in validation.get("checks") or () if check["red"]}
+    A check that could not be carried out says nothing about the database, and an error in the log may be anybody's.
+    """
+    known = {check["name"] for check in before.get("checks") or () if check["status"] == "failed"}
+    return [
+        check["name"]
+        for check in validation.get("checks") or ()
+        if check["red"] and check["status"] == "failed" and check["group"] != "logs" and check["name"] not in known
+    ]
 
 
 def red(
@@ -162,11 +189,12 @@ def red(
     """
     paragraphs = []
     for database, validation in validations.items():
-        undone = rollbacks.get(database)
-        if not newly_red(validation, before.get(database, {})):
-            said, restore = "All of that was so before. What was applied stays.", ""
-        elif undone and "code" not in undone:
+        undone = rollbacks.get(database, {})
+        if undone.get("rolled_back") and "code" not in undone:
             said, restore = _rolled_back(undone), ""
+        elif not broken(validation, before.get(database, {})):
+            said = "No check shows that the migration is to blame for that, so what was applied stays."
+            restore = ways_back.get(database, "")
         else:
             said, restore = _stopped(proofs.get(database), undone), ways_back.get(database, "")
         paragraphs.append(f"{validation['summary']} {said}{restore}")
@@ -181,9 +209,9 @@ def _rolled_back(result: Mapping[str, Any]) -> str:
     )
 
 
-def _stopped(proof: Mapping[str, Any] | None, undone: Mapping[str, Any] | None) -> str:
-    if undone is not None:
-        return f"Rolling it back failed: {undone['msg']}"
+def _stopped(proof: Mapping[str, Any] | None, undone: Mapping[str, Any]) -> str:
+    if undone:
+        return f"Rolling it back failed: {undone.get('msg', '')}"
     if proof is None:
         return "What was applied stays, for somebody to look at."
     return f"It was not rolled back, since a scratch database does not prove that. {proof.get('msg', '')}"

@@ -16,9 +16,12 @@ from typing import Any
 
 from ansible.module_utils.runbook import record
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.host_entry import GREEN
+from ansible.module_utils.runbook.host_entry import GREEN, RED
 
 PASSED, OVERRIDDEN = "passed", "overridden"
+
+APPLIED = "applied"
+"""How a migration has come into the ledger if its file was run; others were taken over as they are."""
 
 _SHOWN = 5
 
@@ -54,15 +57,15 @@ class Proof:
     Parameters:
         run: id of the run record.
         red: the checks that failed; none for a green validation.
-        versions: name and checksum of each migration in the ledger then.
+        versions: name and checksum of each migration in the ledger then, and how it came there.
         rolled_back: what a later run has taken back, with its id.
     """
 
     run: str
     red: tuple[str, ...]
     identity: str
-    versions: Mapping[int, tuple[str, str]]
-    filled: frozenset[str]
+    versions: Mapping[int, tuple[str, str, str]]
+    empty: frozenset[str]
     rolled_back: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -139,8 +142,15 @@ def _entry(run: Mapping[str, Any], database: str) -> Mapping[str, Any] | None:
         return None
     entries = [entry for entry in run.get("hosts", {}).values() if isinstance(entry, Mapping) and entry.get("database")]
     namesakes = [entry for entry in entries if entry["database"] == database]
-    names = {entry["database"] for entry in entries}
-    return namesakes[-1] if namesakes else entries[-1] if len(names) == 1 else None
+    if not namesakes and len({entry["database"] for entry in entries}) == 1:
+        namesakes = entries
+    # Of several hosts with that database all have to be green.
+    return max(namesakes, key=_how_bad, default=None)
+
+
+def _how_bad(entry: Mapping[str, Any]) -> int:
+    outcome = (entry.get("validation") or {}).get("outcome")
+    return 2 if outcome == RED else 1 if outcome is None else 0
 
 
 def _proof(run: str, validation: Mapping[str, Any], rolled_back: Mapping[int, str]) -> Proof:
@@ -154,9 +164,10 @@ def _proof(run: str, validation: Mapping[str, Any], rolled_back: Mapping[int, st
         red=() if validation["outcome"] == GREEN else tuple(failed) or ("it did not come to its end",),
         identity=str(validation.get("identity") or ""),
         versions={
-            one["version"]: (str(one.get("name")), str(one.get("checksum"))) for one in validation.get("versions") or ()
+            one["version"]: (str(one.get("name")), str(one.get("checksum")), str(one.get("how")))
+            for one in validation.get("versions") or ()
         },
-        filled=frozenset(validation.get("filled") or ()),
+        empty=frozenset(validation.get("empty") or ()),
         rolled_back=dict(rolled_back),
     )
 
@@ -183,6 +194,11 @@ def _unproven(environment: str, proof: Proof, candidates: Sequence[Candidate]) -
                 f"{candidate.name} was proven in {environment} as {known[0]}: it has been renamed since. Give the old "
                 "name back."
             )
+        elif known[2] != APPLIED:
+            yield (
+                f"{candidate.name} has never been run in {environment}: its ledger says {known[2]}. Roll it back there "
+                f"and apply it. {_command(environment, 'migrate')}."
+            )
     if absent:
         yield (
             f"{environment} has not proven {', '.join(absent)} (its newest validation is run {proof.run}). "
@@ -193,7 +209,7 @@ def _unproven(environment: str, proof: Proof, candidates: Sequence[Candidate]) -
 def _without_rows(environment: str, proof: Proof, target: Target, may_lack: Collection[str]) -> Iterator[str]:
     empty = [
         table
-        for table in sorted(target.filled - proof.filled)
+        for table in sorted(target.filled & proof.empty)
         if not any(fnmatchcase(table, pattern) for pattern in may_lack)
     ]
     if empty:

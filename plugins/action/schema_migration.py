@@ -50,6 +50,8 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
             self._migrate(params, task_vars or {}, result)
         except RunbookError as error:
             result.update(error.details, failed=True, msg=error.message, code=error.code)
+        if result.get("failed") and result.get("applied") and params["expected"] is not None:
+            result["msg"] += presentation.not_validated(result["applied"], (task_vars or {})["inventory_hostname"])
         if result.get("failed") and params["backup_set"]:
             result["msg"] += self._way_back(params, task_vars or {})
         return result
@@ -70,6 +72,7 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
             plan = make_plan(folder, state, wanted)
             _refuse_irreversible(plan.roll_back, folder.path, params, task_vars)
             result.update(presentation.predicted(plan))
+            presentation.refuse_unplanned(plan, params["expected"])
             if not plan.changes:
                 return
             tasks = self._prepare(plan, folder, params, result)

@@ -50,7 +50,9 @@ def by_database(results: Sequence[Result]) -> dict[str, Result]:
 
 
 def reds(validations: Sequence[Result], before: Sequence[Result], runs: Sequence[Result]) -> list[dict[str, Any]]:
-    """Return what has to be undone: the databases that have become red, with what was applied to each.
+    """Return what can be undone: the databases in which a check is broken, with what was applied to each.
+
+    A file that was applied below the version that there was before cannot be taken back by going back to that version.
 
     Parameters:
         validations: results of ``database_check``.
@@ -63,17 +65,25 @@ def reds(validations: Sequence[Result], before: Sequence[Result], runs: Sequence
     failed = {
         database
         for database, one in by_database(validations).items()
-        if one.get("red") and presentation.newly_red(one, known.get(database, {}))
+        if one.get("red") and presentation.broken(one, known.get(database, {}))
     }
     return [
         {
             "database": run["database"],
-            "versions": [migration["version"] for migration in run["applied"]],
+            "checksums": {str(migration["version"]): migration["checksum"] for migration in run["applied"]},
             "back_to": run["previous_version"] or 0,
         }
         for run in runs
-        if run["database"] in failed and run["applied"]
+        if run["database"] in failed
+        and run["applied"]
+        and min(migration["version"] for migration in run["applied"]) > (run["previous_version"] or 0)
     ]
+
+
+def proven(proofs: Sequence[Result]) -> list[str]:
+    """Return the databases for which every version is proven to be undone by its script."""
+    whole = [one for one in proofs if one.get("proven") and not one["unproven"] and not one["irreversible"]]
+    return [one["database"] for one in whole if "code" not in one]
 
 
 def red_validation(
@@ -107,4 +117,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {"by_database": by_database, "reds": reds, "red_validation": red_validation}
+        return {"by_database": by_database, "reds": reds, "proven": proven, "red_validation": red_validation}

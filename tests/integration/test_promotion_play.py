@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from engine import ask, do, versions, write
-from project import ROOT, Project, Run, short_folder
+from project import ROOT, Project, Run, poll, short_folder
 
 FILES = {
     "001_actor.sql": "CREATE TABLE public.actor (id bigint PRIMARY KEY);\n"
@@ -119,6 +119,32 @@ def test_the_proof_is_found_where_run_records_are_by_default(database: Any, anot
         with closing(WithoutRunsVariable(folder / "own", another_database, database, root=root)) as project:
             project.migrate("staging")
             assert project.migrate("production").host["gate"]["decision"] == "passed"
+
+
+def test_what_comes_in_after_the_plan_is_not_applied_with_it(project: Promotion, database: Any) -> None:
+    project.migrate("staging")
+    project.migrate("production")
+    write(project.init, dict(MODEL))
+    write(project.rollback, dict(UNDO_MODEL))
+    project.migrate("staging")
+    with database.connect() as session:
+        session.execute("BEGIN")
+        session.execute("LOCK TABLE public.actor")
+        name = project.databases["production"].database
+        process = project.start("migrate.yml", limit="production", db_name=name, backup_lock_wait="1min")
+        waiting = f"SELECT 1 FROM pg_stat_activity WHERE datname = '{name}' AND wait_event_type = 'Lock'"
+        poll(lambda: [row for row in ask(project.databases["staging"], f"{waiting} AND query LIKE 'LOCK TABLE%'")])
+        write(project.init, {"003_sneak.sql": "CREATE TABLE public.sneak (id int);"})
+    run = project.finish(process, 2)
+    assert run.error["code"] == "changed-since-plan" and "003_sneak.sql" in run.error["message"]
+    assert versions(database) == [1]
+
+
+def test_nothing_is_applied_that_cannot_be_validated_afterwards(project: Promotion) -> None:
+    (project.checks / "typo.yml").write_text("- name: rows\n  no_rowz: SELECT 1\n")
+    run = project.migrate("staging", code=2)
+    assert "could not be validated afterwards" in run.error["message"] and "no_rowz" in run.error["message"]
+    assert ask(project.databases["staging"], "SELECT 1 FROM pg_class WHERE relname = 'actor'") == []
 
 
 def test_an_override_stays_in_the_history(project: Promotion, database: Any) -> None:

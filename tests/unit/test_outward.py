@@ -99,6 +99,8 @@ def test_what_stays_inside_is_not_named(text: str) -> None:
         ("BEGIN EXECUTE 'GRANT reader TO app'; END", "GRANT of a role"),
         ("BEGIN EXECUTE format('GRANT CONNECT ON DATABASE %I TO app', current_database()); END", "GRANT ON DATABASE"),
         ("BEGIN EXECUTE $e$ALTER SYSTEM SET work_mem = 1$e$; END", "ALTER SYSTEM"),
+        ("DECLARE s text := 'ALTER ROLE app CONNECTION LIMIT 7'; BEGIN EXECUTE s; END", "ALTER ROLE"),
+        ("BEGIN FOREACH s IN ARRAY ARRAY['DROP ROLE x'] LOOP EXECUTE s; END LOOP; END", "DROP ROLE"),
         ("BEGIN PERFORM pg_reload_conf(); END", "pg_reload_conf()"),
         ("BEGIN n := 1; x := dblink_exec('a', 'b'); END", "dblink_exec()"),
         ("BEGIN FOR r IN SELECT 1 LOOP COMMENT ON ROLE app IS 'x'; END LOOP; END", "COMMENT ON ROLE"),
@@ -115,7 +117,7 @@ def test_do_blocks_are_looked_into(body: str, construct: str) -> None:
     [
         "BEGIN RAISE NOTICE 'create role app'; END",
         "BEGIN EXECUTE 'CREATE TABLE t (a int)'; RAISE NOTICE 'DROP ROLE x'; END",
-        "DECLARE role text; BEGIN role := 'CREATE ROLE'; GRANT SELECT ON t TO app; END",
+        "DECLARE role text; BEGIN role := 'a role'; GRANT SELECT ON t TO app; END",
     ],
 )
 def test_do_blocks_that_stay_inside_are_kept(body: str) -> None:

@@ -72,6 +72,7 @@ def test_a_prediction_says_everything_a_run_would_do() -> None:
         "version": 3,
         "pending": ["002_x_y.sql", "003_x_y.sql"],
         "pending_versions": [2, 3],
+        "checksums": {"2": "sum2", "3": "sum3"},
         "applied": [],
         "rolled_back": [],
         "adopted": [],
@@ -160,26 +161,43 @@ def test_a_diff_of_much_sql_shows_its_beginning(tmp_path: Path) -> None:
 
 def checked(**statuses: str) -> dict[str, Any]:
     """A result of ``database_check``; each check is red unless it is passed."""
-    checks = [{"name": name, "status": status, "red": status != "passed"} for name, status in statuses.items()]
+    checks = [
+        {"name": name, "status": status, "red": status != "passed", "group": "logs" if name == "log" else "data"}
+        for name, status in statuses.items()
+    ]
     return {"checks": checks, "red": any(check["red"] for check in checks), "summary": "cm: red."}
 
 
-def test_what_was_red_before_is_not_the_fault_of_a_migration() -> None:
+def test_a_migration_has_broken_what_fails_now_and_did_not_before() -> None:
     before = checked(orphans="failed", fine="passed", strange="errored")
-    assert not presentation.newly_red(before, before)
-    assert presentation.newly_red(checked(orphans="failed", fine="failed"), before)
-    assert presentation.newly_red(checked(strange="failed"), before), "it could not even be carried out"
-    assert presentation.newly_red({"red": True, "summary": "gone"}, before), "nobody knows"
+    assert presentation.broken(before, before) == []
+    assert presentation.broken(checked(orphans="failed", fine="failed"), before) == ["fine"]
+    assert presentation.broken(checked(strange="failed"), before) == ["strange"], "it could not even be carried out"
+    assert presentation.broken(checked(fine="errored"), before) == [], "that says nothing about the database"
+    assert presentation.broken(checked(log="failed"), before) == [], "an error in the log may be anybody's"
+    assert presentation.broken({"red": True, "summary": "gone"}, before) == []
 
 
 def test_the_story_of_a_red_validation() -> None:
     red, back = {"cm": checked(orphans="failed")}, {"cm": "\nansible-playbook restore.yml"}
     undone = {"cm": {"rolled_back": [{"name": "005_e.sql"}], "version": 4}}
-    assert presentation.red(red, red, {}, {}, back) == "cm: red. All of that was so before. What was applied stays."
+    said = presentation.red(red, red, {}, {}, back)
+    assert "No check shows that the migration is to blame" in said and said.endswith("restore.yml")
     said = presentation.red(red, {}, {"cm": {}}, undone, back)
     assert "Rolled back: 005_e.sql." in said and "the version is 4 again" in said and "restore" not in said
     said = presentation.red(red, {}, {"cm": {"msg": "index i is forgotten"}}, {}, back)
     assert "was not rolled back" in said and "index i is forgotten" in said and said.endswith("restore.yml")
-    said = presentation.red(red, {}, {"cm": {}}, {"cm": {"code": "sql", "msg": "no lock"}}, back)
-    assert "Rolling it back failed: no lock" in said and said.endswith("restore.yml")
+    for failure in ({"code": "sql", "msg": "no lock", "rolled_back": []}, {"msg": "no lock"}):
+        said = presentation.red(red, {}, {"cm": {}}, {"cm": failure}, back)
+        assert "Rolling it back failed: no lock" in said and said.endswith("restore.yml")
     assert "for somebody to look at" in presentation.red(red, {}, {}, {}, {})
+
+
+def test_only_what_was_planned_is_run() -> None:
+    plan = Plan(1, 3, apply=(TWO, THREE))
+    presentation.refuse_unplanned(plan, None)
+    presentation.refuse_unplanned(plan, {"2": "sum2", "3": "sum3", "4": "sum4"})
+    for expected in ({"2": "sum2"}, {"2": "sum2", "3": "edited"}, {}):
+        with pytest.raises(RunbookError) as caught:
+            presentation.refuse_unplanned(plan, expected)
+        assert caught.value.code == "changed-since-plan" and THREE.name in caught.value.message

@@ -18,10 +18,10 @@ TARGET = Target("cm", "1/2/cm", frozenset({"cm.a", "cm.b"}))
 
 def validation(**changes: Any) -> dict[str, Any]:
     """A green validation of staging that has everything that is asked for."""
-    versions = [{"version": 4, "name": "004_d.sql", "checksum": "sum4"}]
-    versions += [{"version": 5, "name": "005_e.sql", "checksum": "sum5"}]
+    versions = [{"version": 4, "name": "004_d.sql", "checksum": "sum4", "how": "applied"}]
+    versions += [{"version": 5, "name": "005_e.sql", "checksum": "sum5", "how": "applied"}]
     green = {"outcome": "green", "checks": [], "identity": "9/9/cm", "versions": versions}
-    return {**green, "filled": ["cm.a", "cm.b", "cm.c"], **changes}
+    return {**green, "filled": ["cm.a", "cm.b", "cm.c"], "empty": [], **changes}
 
 
 def write(folder: Path, name: str, check: bool = False, **entries: Any) -> None:
@@ -95,12 +95,28 @@ def test_a_look_a_prediction_and_a_run_that_did_not_get_so_far_are_no_proof(tmp_
 
 
 def test_a_database_without_the_data_proves_nothing_about_one_with_it(tmp_path: Path) -> None:
-    empty = validation(filled=["cm.c"])
+    empty = validation(filled=["cm.c"], empty=["cm.a", "cm.b"])
     write(tmp_path, "20261122T100000Z-migrate", staging={"database": "cm", "validation": empty})
     assert "staging had no rows in cm.a, cm.b, where this database has" in missing(tmp_path)
     assert "no rows in cm.b, where" in missing(tmp_path, may_lack=("*.a",))
     assert missing(tmp_path, may_lack=("cm.[ab]",)) == ""
     assert missing(tmp_path, target=Target("cm", "1/2/cm", frozenset())) == "", "an empty one has nothing to lose"
+    gone = Target("cm", "1/2/cm", frozenset({"cm.dropped"}))
+    assert missing(tmp_path, target=gone) == "", "what is pending may drop it, as it did in staging"
+
+
+@pytest.mark.parametrize("how", ["adopted", "baselined", "repaired", None])
+def test_what_was_taken_over_without_being_run_is_not_proven(tmp_path: Path, how: str | None) -> None:
+    versions = [{"version": 5, "name": "005_e.sql", "checksum": "sum5", "how": how}]
+    write(tmp_path, "20261122T100000Z-migrate", staging={"database": "cm", "validation": validation(versions=versions)})
+    assert "005_e.sql has never been run in staging" in missing(tmp_path)
+
+
+def test_of_several_hosts_with_the_database_all_have_to_be_green(tmp_path: Path) -> None:
+    red = validation(outcome="red", checks=[{"name": "orphans", "status": "failed", "severity": "error"}])
+    entries = {"a": {"database": "cm", "validation": red}, "b": {"database": "cm", "validation": validation()}}
+    write(tmp_path, "20261122T100000Z-migrate", **entries)
+    assert "was red: orphans" in missing(tmp_path)
 
 
 def test_a_database_does_not_prove_anything_to_itself(tmp_path: Path) -> None:
