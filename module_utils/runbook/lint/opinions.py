@@ -8,7 +8,7 @@ column has, the CHECK that proves it to be without NULL, the view that takes a r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Callable, Optional
 
 from ansible.module_utils.runbook.lint.hit import Hit, one_line, with_word
@@ -233,27 +233,28 @@ def required(action: Action, series: Series) -> Iterator[Hit]:
 def not_null(action: Action, series: Series) -> Iterator[Hit]:
     """SET NOT NULL that nothing proves."""
     command = command_of(action, AlterTableType.AT_SetNotNull)
-    if command and not proven(series.relation(table_of(action)), command.name):
+    if command and not proven(series.relation(table_of(action)), command.name, action.drops):
         facts = {"column": command.name, "rewrite": prove_not_null(table_of(action), command.name)}
         yield Hit("adding-not-nullable-field", action, table_of(action), facts)
 
 
-def proven(relation: Optional[Relation], column: str) -> bool:
+def proven(relation: Optional[Relation], column: str, drops: Collection[str] = ()) -> bool:
     """Whether a column cannot hold NULL, or a valid CHECK says so, which PostgreSQL 12 and newer believes."""
     if relation is None:
         return False
     known = relation.columns.get(column)
     return (known is not None and known.not_null) or any(
-        column in not_null_columns(expression) for expression in relation.valid_checks()
+        column in not_null_columns(expression) for expression in relation.valid_checks(drops)
     )
 
 
 def prove_not_null(table: Name, column: str) -> str:
-    """The three steps to NOT NULL."""
+    """The steps to NOT NULL. To drop the CHECK in the same ALTER TABLE would take the proof away: drops come first."""
     return (
         f"ALTER TABLE {table} ADD CONSTRAINT {column}_filled CHECK ({column} IS NOT NULL) NOT VALID; "
         f"ALTER TABLE {table} VALIDATE CONSTRAINT {column}_filled; "
-        f"ALTER TABLE {table} ALTER COLUMN {column} SET NOT NULL, DROP CONSTRAINT {column}_filled;"
+        f"ALTER TABLE {table} ALTER COLUMN {column} SET NOT NULL; "
+        f"ALTER TABLE {table} DROP CONSTRAINT {column}_filled;"
     )
 
 

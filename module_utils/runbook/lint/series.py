@@ -90,9 +90,13 @@ class Relation:
     populated: bool = True
     commented: bool = False
 
-    def valid_checks(self) -> list[Node]:
-        """The expressions of its CHECKs that all rows are known to satisfy."""
-        return [item.expression for item in self.constraints.values() if item.kind == "check" and item.valid]
+    def valid_checks(self, without: Collection[str] = ()) -> list[Node]:
+        """The expressions of its CHECKs that all rows are known to satisfy, but for those with these names."""
+        return [
+            item.expression
+            for name, item in self.constraints.items()
+            if item.kind == "check" and item.valid and name not in without
+        ]
 
 
 @dataclass

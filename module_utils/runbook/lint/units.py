@@ -20,6 +20,7 @@ from ansible.module_utils.runbook.migration import Migration, read_directives
 from ansible.module_utils.runbook.script import Statement, read_script
 from ansible.module_utils.runbook.statement import Cursor, refused_in_transaction, transaction_control
 from pglast import ast, parse_sql
+from pglast.enums import AlterTableType
 from pglast.parser import ParseError, parse_sql_protobuf
 
 FILE, BLOCK, ROUTINE = "file", "DO block", "function"
@@ -46,6 +47,7 @@ class Action:
         dynamic: whether EXECUTE runs it.
         data: the rows of a COPY FROM stdin, counted; 0 for everything else.
         inner: for DO and CREATE FUNCTION, what is inside.
+        drops: constraints that the same ALTER TABLE drops, which PostgreSQL does first wherever it stands.
     """
 
     text: str
@@ -57,6 +59,7 @@ class Action:
     dynamic: bool = False
     data: int = 0
     inner: tuple[Action, ...] = ()
+    drops: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -193,6 +196,7 @@ def _subcommands(action: Action) -> Iterator[Action]:
     content = action.text.encode()
     pieces = _comma_pieces(content)
     head, spans = pieces if pieces else ("", [])
+    drops = tuple(one.name for one in action.node.cmds if one.subtype == AlterTableType.AT_DropConstraint)
     for at, command in enumerate(action.node.cmds):
         single = ast.AlterTableStmt(
             relation=action.node.relation,
@@ -203,9 +207,10 @@ def _subcommands(action: Action) -> Iterator[Action]:
         if len(spans) == len(action.node.cmds):
             begin, end = spans[at]
             text = f"{head}{content[begin:end].decode()}"
-            yield replace(action, text=text, node=single, line=action.line + content.count(b"\n", 0, begin))
+            line = action.line + content.count(b"\n", 0, begin)
+            yield replace(action, text=text, node=single, line=line, drops=drops)
         else:
-            yield replace(action, node=single)
+            yield replace(action, node=single, drops=drops)
 
 
 def _comma_pieces(content: bytes) -> Optional[tuple[str, list[tuple[int, int]]]]:

@@ -2,4 +2,5 @@ ALTER TABLE cm.account ADD CONSTRAINT email_filled CHECK (email IS NOT NULL) NOT
 -- == next file ==
 ALTER TABLE cm.account VALIDATE CONSTRAINT email_filled;
 -- == next file ==
-ALTER TABLE cm.account ALTER COLUMN email SET NOT NULL, DROP CONSTRAINT email_filled;
+ALTER TABLE cm.account ALTER COLUMN email SET NOT NULL;
+ALTER TABLE cm.account DROP CONSTRAINT email_filled;
