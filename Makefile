@@ -47,7 +47,7 @@ $(READY): requirements.lock
 demo: setup ## Bring staging from nothing to the newest schema, and show that a second run changes nothing
 	@echo "== 1/4  Back up staging as it is; its embedded server is started first."
 	@$(RUN) ansible-playbook backup.yml -l staging
-	@echo "== 2/4  Migrate staging."
+	@echo "== 2/4  Migrate staging: plan, lint, apply, validate."
 	@$(RUN) ansible-playbook migrate.yml -l staging
 	@echo "== 3/4  What staging and production have now; the server of production is started, too."
 	@$(RUN) ansible-playbook status.yml
