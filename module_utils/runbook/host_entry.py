@@ -404,7 +404,8 @@ class HostEntry:
         # Several results for one host: the run began at the first one's previous version and ended at the last one's.
         if self.previous_version is None and self.version is None:
             self.previous_version = _version(result.get("previous_version"), clean)
-        self.version = _version(result.get("version"), clean, self.version)
+        if "version" in result:  # none at all is a version, too
+            self.version = _version(result["version"], clean)
         self.changed = self.changed or result.get("changed") is True
         self.message = _text(result.get("msg"), clean) or self.message
         for name in _DONE:
