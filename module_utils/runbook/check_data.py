@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Callable
 
+from ansible.module_utils.runbook import facts
 from ansible.module_utils.runbook.check import Check, Finding, counted, listed, shown
 from ansible.module_utils.runbook.check_schema import dotted
 from ansible.module_utils.runbook.ledger import identifier, literal
@@ -24,23 +25,6 @@ _ALIAS = '"row of the check"'
 
 _COMPARISONS = {"equals": "IS NOT DISTINCT FROM", "at_least": ">=", "at_most": "<="}
 _WORDS = {"equals": "", "at_least": "at least ", "at_most": "at most "}
-
-# The sequences that fill a column of tables in these schemas, by identity or by serial, and whether the column or the
-# sequence counts downwards (PostgreSQL documentation, "pg_depend", "pg_sequence").
-_SEQUENCES = """
-SELECT sn.nspname::text, s.relname::text, tn.nspname::text, t.relname::text, a.attname::text, q.seqincrement < 0
-  FROM pg_catalog.pg_class s
-  JOIN pg_catalog.pg_sequence q ON q.seqrelid = s.oid
-  JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace
-  JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = s.oid
-                             AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')
-  JOIN pg_catalog.pg_class t ON t.oid = d.refobjid
-  JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
-  JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid
- WHERE s.relkind = 'S' AND t.relkind IN ('r', 'p') AND NOT q.seqcycle
-   AND (tn.nspname = %s OR tn.nspname || '.' || t.relname = ANY (%s))
- ORDER BY 1, 2
-"""
 
 Runner = Callable[[Session, Check, int], Finding]
 
@@ -114,7 +98,7 @@ def _references(session: Session, check: Check, rows: int) -> Finding:
 
 def _sequences(session: Session, check: Check, rows: int) -> Finding:
     schema, tables = check.options["schema"], [dotted(name) for name in check.options["tables"]]
-    every = session.query(_SEQUENCES, schema, tables)
+    every = [one for one in facts.owned_sequences(session) if one[2] == schema or f"{one[2]}.{one[3]}" in tables]
     late = list(_late(session, every))
     if late:
         said = listed(late, "; ")

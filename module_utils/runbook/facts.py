@@ -7,6 +7,7 @@ A backup writes it into its manifest, and a restore reads it again to compare: b
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from ansible.module_utils.runbook.connection import Login
 from ansible.module_utils.runbook.errors import RunbookError
@@ -120,6 +121,21 @@ SELECT pg_catalog.format('%I.%I', nspname, relname), pg_catalog.row_security_act
  ORDER BY 1
 """
 _SHOWN = 5
+
+# By identity or by serial (PostgreSQL documentation, "pg_depend", "pg_sequence"). One that cycles is never behind.
+_OWNED_SEQUENCES = """
+SELECT sn.nspname::text, s.relname::text, tn.nspname::text, t.relname::text, a.attname::text, q.seqincrement < 0
+  FROM pg_catalog.pg_class s
+  JOIN pg_catalog.pg_sequence q ON q.seqrelid = s.oid
+  JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace
+  JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = s.oid
+                             AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')
+  JOIN pg_catalog.pg_class t ON t.oid = d.refobjid
+  JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
+  JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid
+ WHERE s.relkind = 'S' AND t.relkind IN ('r', 'p') AND NOT q.seqcycle
+ ORDER BY 1, 2
+"""
 
 _SEQUENCES = """
 SELECT schemaname::text, sequencename::text, last_value
@@ -247,6 +263,11 @@ def _batches(names: Sequence[TableName]) -> Iterator[Sequence[TableName]]:
 def sequences(session: Session) -> tuple[SequenceState, ...]:
     """Where each sequence stands. Sequences know no snapshot: a later question may find them further on."""
     return tuple(SequenceState(*row) for row in session.query(_SEQUENCES))
+
+
+def owned_sequences(session: Session) -> list[tuple[Any, ...]]:
+    """The sequences that fill a column: schema and name of each, schema, name and column, whether it counts down."""
+    return session.query(_OWNED_SEQUENCES)
 
 
 def large_objects(session: Session) -> int:

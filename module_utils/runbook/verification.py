@@ -24,21 +24,6 @@ SELECT c.oid::regclass::text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class
  WHERE c.relkind = 'i' AND NOT (i.indisvalid AND i.indisready AND i.indislive) ORDER BY 1
 """
 
-# Sequences that fill a column, by identity or by serial, and the column (PostgreSQL documentation, "pg_depend").
-_OWNED_SEQUENCES = """
-SELECT n.nspname::text, s.relname::text, tn.nspname::text, t.relname::text, a.attname::text
-  FROM pg_catalog.pg_class s
-  JOIN pg_catalog.pg_sequence q ON q.seqrelid = s.oid
-  JOIN pg_catalog.pg_namespace n ON n.oid = s.relnamespace
-  JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = s.oid
-                             AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')
-  JOIN pg_catalog.pg_class t ON t.oid = d.refobjid
-  JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
-  JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid
- WHERE s.relkind = 'S' AND t.relkind IN ('r', 'p') AND NOT q.seqcycle
- ORDER BY 1, 2
-"""
-
 _DESCENDING = "SELECT schemaname::text, sequencename::text FROM pg_catalog.pg_sequences WHERE increment_by < 0"
 
 _BTREES = """
@@ -179,8 +164,7 @@ def _sequences(session: Session, manifest: Manifest | None, evidence: Evidence) 
         elif _behind(found[key], was.last_value, key in descending):
             yield f"sequence {name} stands at {found[key]} instead of {was.last_value} or further"
     late = []
-    for schema, name, table_schema, table, column in session.query(_OWNED_SEQUENCES):
-        falls = (schema, name) in descending
+    for schema, name, table_schema, table, column, falls in facts.owned_sequences(session):
         place = f"{identifier(table_schema)}.{identifier(table)}"
         (most,) = session.query(f"SELECT pg_catalog.{'min' if falls else 'max'}({identifier(column)}) FROM {place}")[0]
         if isinstance(most, int) and _behind(found.get((schema, name)), most, falls):

@@ -137,7 +137,7 @@ def test_the_run_lock_of_one_database_is_not_that_of_another(database: Database,
 @pytest.mark.parametrize("culprit", ["from outside", "by the file itself"])
 def test_a_lost_run_lock_stops_the_run_before_its_next_file(database: Database, tmp_path: Path, culprit: str) -> None:
     end = (
-        "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a JOIN pg_locks l USING (pid) "
+        "SELECT pg_terminate_backend(a.pid, 10000) FROM pg_stat_activity a JOIN pg_locks l USING (pid) "
         "WHERE l.locktype = 'advisory' AND a.application_name LIKE 'schema-runbook lock%' AND l.objid = "
         f"(SELECT crc::bigint::oid FROM (VALUES ({_crc(database.database)})) AS v (crc))"
     )

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator
-from typing import Optional
 
+from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.lint.hit import Hit
 from ansible.module_utils.runbook.lint.series import (
     FOREIGN,
@@ -19,22 +18,18 @@ from ansible.module_utils.runbook.lint.series import (
     Thing,
 )
 from ansible.module_utils.runbook.lint.units import Action, SourceFile
+from ansible.module_utils.runbook.migration import read_directives
 
-_DECLARED = re.compile(rb"--\s*rollback\s*:\s*none\b[\s,:;-]*(.*?)\s*$", re.IGNORECASE)
 _KINDS = {"function": "Function", "type": "Type", "schema": "Schema", "sequence": "Sequence"}
 _WORDS = {VIEW: "VIEW", MATVIEW: "MATERIALIZED VIEW", FOREIGN: "FOREIGN TABLE"}
 
 
-def declares_no_rollback(content: bytes) -> Optional[str]:
-    """The reason in ``-- rollback: none, reason`` of a file's header: empty if it has none, None without the line."""
-    for line in content.split(b"\n")[:200]:
-        text = line.strip().removeprefix(b"\xef\xbb\xbf")
-        if text and not text.startswith(b"--"):
-            return None
-        match = _DECLARED.fullmatch(text)
-        if match:
-            return match.group(1).decode("utf-8", "replace")
-    return None
+def _declared(source: SourceFile) -> str:
+    """Why no script can undo a file, as its header says; a header that cannot be read is a finding by itself."""
+    try:
+        return read_directives(source.sources[0][1], source.migration.name).rollback_none if source.sources else ""
+    except RunbookError:
+        return ""
 
 
 def missing_rollback(source: SourceFile, scripts: Collection[int]) -> Iterator[Hit]:
@@ -44,14 +39,12 @@ def missing_rollback(source: SourceFile, scripts: Collection[int]) -> Iterator[H
         source: the migration.
         scripts: the versions that have a rollback script with at least one statement.
     """
-    declared = declares_no_rollback(source.sources[0][1]) if source.sources else None
+    declared = _declared(source)
     there = source.migration.version in scripts
     reason = ""
-    if declared is None and not there:
+    if not declared and not there:
         reason = "There is no rollback script for this migration."
-    elif declared == "" and not there:
-        reason = "The file declares that there is no way back, and doesn't say why."
-    elif declared is not None and there:
+    elif declared and there:
         reason = "The file declares that there is no way back, but there is a rollback script."
     if reason:
         yield Hit("missing-rollback", _first_line(source), None, {"reason": reason})
