@@ -96,8 +96,13 @@ unfinished:
   type: list
   elements: str
   returned: success
+trials:
+  description: Databases in which migrations are tried out, or that such a run which died has left.
+  type: list
+  elements: str
+  returned: success
 problem:
-  description: Why RV(kept) and RV(unfinished) are not known; empty when they are.
+  description: Why RV(kept), RV(unfinished) and RV(trials) are not known; empty when they are.
   type: str
   returned: success
 code:

@@ -18,7 +18,7 @@ description:
   - It is empty, so a proof is about the schema. What a script does to rows it does not show.
   - Statements that reach out of the database, such as CREATE ROLE, are left out.
 author: Schema Runbook contributors
-extends_documentation_fragment: login
+extends_documentation_fragment: [login, scratch]
 attributes:
   check_mode:
     support: full
@@ -33,22 +33,6 @@ requirements:
   - psycopg >= 3.1 on the host that runs the module
   - CREATEDB for the user
 options:
-  maintenance_db:
-    description: Database in which the lock of such runs is held.
-    type: str
-    default: postgres
-  schema:
-    description: Schema that holds the ledger.
-    type: str
-    default: cm
-  run_lock_wait:
-    description: How long to wait for another run that tries out migrations of the same database.
-    type: str
-    default: 1min
-  directory:
-    description: Folder with the migrations, on the controller.
-    type: path
-    required: true
   rollback_directory:
     description: Folder with the rollback scripts, on the controller; files named as the migrations they undo.
     type: path
@@ -111,7 +95,8 @@ unproven:
     reason:
       description:
         - C(no-script), C(not-applied) (the migration itself fails), C(script-failed), C(not-undone) (something is left
-          or lost), C(not-again) (the migration cannot be applied again) or C(not-the-same) (it makes something else).
+          or lost), C(not-again) (the migration cannot be applied again), C(not-the-same) (it makes something else) or
+          C(out-of-time) (O(timeout) was over first).
       type: str
     text:
       description: What is wrong, object by object.

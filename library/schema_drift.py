@@ -13,11 +13,11 @@ description:
     object by object.
   - The live database is only read, in one read-only transaction. The scratch database is removed in any case; what a
     run that was killed has left, the next one removes.
-  - Whether a database has drifted cannot be known when an applied file is missing or has changed. That is said, and is
-    no failure.
+  - Whether a database has drifted cannot be known when an applied file is missing or has changed, or when O(timeout)
+    is over first. That is said, and is no failure.
   - Statements of the files that reach out of the database, such as CREATE ROLE, are left out of the scratch run.
 author: Schema Runbook contributors
-extends_documentation_fragment: login
+extends_documentation_fragment: [login, scratch]
 attributes:
   check_mode:
     support: full
@@ -32,22 +32,6 @@ requirements:
   - psycopg >= 3.1 on the host that runs the module
   - CREATEDB for the user
 options:
-  maintenance_db:
-    description: Database in which the lock of such runs is held.
-    type: str
-    default: postgres
-  schema:
-    description: Schema that holds the ledger, which is left out of the comparison.
-    type: str
-    default: cm
-  run_lock_wait:
-    description: How long to wait for another run that tries out migrations of the same database.
-    type: str
-    default: 1min
-  directory:
-    description: Folder with the migrations, on the controller.
-    type: path
-    required: true
   ignore:
     description:
       - Objects that may differ, as glob patterns of their names in RV(differences), such as C(table cm.events_p*).

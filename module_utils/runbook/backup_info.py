@@ -53,9 +53,14 @@ def _databases(login: Login, params: Mapping[str, Any]) -> dict[str, Any]:
         with connect(login.to(params["maintenance_db"]), application_name("info")) as session:
             databases = journal.read(session, login.database)
     except RunbookError as error:
-        return {"kept": [], "unfinished": [], "problem": error.message}
+        return {"kept": [], "unfinished": [], "trials": [], "problem": error.message}
     unfinished = [f"{one.name} ({one.journal.phase})" for one in (*databases.side, *databases.scratch)]
-    return {"kept": [_kept(one) for one in databases.kept], "unfinished": unfinished, "problem": ""}
+    return {
+        "kept": [_kept(one) for one in databases.kept],
+        "unfinished": unfinished,
+        "trials": [one.name for one in databases.trial],
+        "problem": "",
+    }
 
 
 def _described(one: BackupSet, now: datetime) -> dict[str, Any]:

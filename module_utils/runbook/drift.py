@@ -102,6 +102,8 @@ def look(file: IO[bytes], login: Login, params: Mapping[str, Any]) -> dict[str, 
     except scratch.Refused as error:
         reason = f"Its files cannot be run in an empty database: {error.message}"
         return {**unknown(login.database, [reason]), "seconds": _since(began)}
+    except scratch.OutOfTime as error:
+        return {**unknown(login.database, [error.message]), "seconds": _since(began)}
     except SqlError as error:
         raise explain(error, f"Looking for drift in {login}", "") from error
     return _judged(login.database, compare(expected, live, params["ignore"]), len(live.objects), _since(began))

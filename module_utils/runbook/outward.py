@@ -3,12 +3,15 @@
 
 From a scratch database they would hit what is real, so there they are left out. They are recognised by their text: what
 a function does when it is called cannot be seen, what a DO block does can, as far as it is written down in the block.
+
+User mappings are among them, which nothing compares: without one PostgreSQL lets nobody through to another server by a
+foreign table, whoever names it, a function for instance. Then the statement fails, and reaches nothing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Callable
 
@@ -21,14 +24,15 @@ _SHARED = ("DATABASE", "TABLESPACE", "SUBSCRIPTION", "ROLE", "USER", "GROUP")
 # Of privileges on these, PostgreSQL keeps a single copy for all databases.
 _SHARED_PRIVILEGES = ("DATABASE", "TABLESPACE", "PARAMETER")
 
-# Functions that act on the server, its files, or another server.
+# Functions that act on the server, its files, or another server. Those of dblink that write statements ask nobody, and
+# those that only read the server's files change nothing.
 _FUNCTIONS = re.compile(
-    r"DBLINK(_CONNECT(_U)?|_EXEC|_SEND_QUERY)?|LO_(IMPORT|EXPORT)|PG_FILE_\w+|PG_LOGFILE_ROTATE|PG_ROTATE_LOGFILE|"
-    r"PG_RELOAD_CONF|PG_PROMOTE|PG_SWITCH_WAL|PG_CREATE_RESTORE_POINT|PG_(CANCEL|TERMINATE)_BACKEND|"
-    r"PG_(CREATE|COPY|DROP)_\w*REPLICATION_SLOT|PG_REPLICATION_ORIGIN_\w+|PG_BACKUP_(START|STOP)|PG_ST(ART|OP)_BACKUP"
+    r"dblink(_(?!build_sql_|get_pkey)\w+)?|lo_(import|export)|pg_file_\w+|pg_logfile_rotate|pg_rotate_logfile|"
+    r"pg_reload_conf|pg_promote|pg_switch_wal|pg_create_restore_point|pg_(cancel|terminate)_backend|"
+    r"pg_(create|copy|drop)_\w*replication_slot|pg_replication_origin_\w+|pg_backup_(start|stop)|pg_st(art|op)_backup"
 )
 
-# Statements that may name such a function without calling it.
+# Statements that may name such a function, or a foreign table, without touching it.
 _DEFINITIONS = ("CREATE", "ALTER", "DROP", "GRANT", "REVOKE", "COMMENT", "SECURITY")
 
 _DOLLAR_QUOTED = re.compile(rb"(\$[^$]*\$)(.*)\1", re.DOTALL)
@@ -37,42 +41,49 @@ _DOLLAR_QUOTED = re.compile(rb"(\$[^$]*\$)(.*)\1", re.DOTALL)
 _BEGINNINGS = ("BEGIN", "THEN", "ELSE", "LOOP")
 
 
-def reaches_out(text: bytes) -> str:
-    """What in a statement reaches out of the database, such as ``CREATE ROLE``; empty for nothing."""
+def reaches_out(text: bytes, foreign: Collection[str] = ()) -> str:
+    """What in a statement reaches out of the database, such as ``CREATE ROLE``; empty for nothing.
+
+    Parameters:
+        foreign: names of foreign tables, without their schemas.
+    """
     cursor = Cursor(text)
     first = cursor.advance().word
     if first == "DO":
-        return _in_block(text)
+        return _in_block(text, foreign)
     recognise = _RECOGNISED.get(first)
     construct = recognise(cursor) if recognise else ""
-    return construct or ("" if first in _DEFINITIONS else _called(text))
+    return construct or _touched(_query_of_table(text) if first in _DEFINITIONS else text, foreign)
 
 
-def kept_inside(prepared: Prepared, folder: str) -> tuple[Prepared, list[str]]:
+def kept_inside(prepared: Prepared, folder: str, foreign: set[str]) -> tuple[Prepared, list[str]]:
     """A file without the statements that reach out of the database, and a note about each of them.
 
     Parameters:
         folder: where the file is, as people are to read it.
+        foreign: names of the foreign tables that earlier files make; those of this one are added.
     """
     inside: list[Statement] = []
     notes: list[str] = []
     for statement in prepared.script.statements:
-        construct = reaches_out(statement.text)
+        construct = reaches_out(statement.text, foreign)
         if construct:
             where = f"{folder}/{statement.file}:{statement.line}"
             notes.append(f"{where}: left out, because {construct} reaches out of the database.")
         else:
             inside.append(statement)
+            foreign.update(_foreign_table(statement.text))
     return replace(prepared, script=replace(prepared.script, statements=inside)), notes
 
 
 def _of_shared(verb: str) -> Callable[[Cursor], str]:
-    """CREATE, ALTER and DROP of what all databases share; user mappings belong to one."""
+    """CREATE, ALTER and DROP of what all databases share, and of user mappings, the way to other servers."""
 
     def recognise(cursor: Cursor) -> str:
         kind = cursor.advance().word
-        mapping = kind == "USER" and cursor.at("MAPPING")
-        shared = (kind in _SHARED and not mapping) or (verb, kind) in (("ALTER", "SYSTEM"), ("DROP", "OWNED"))
+        if kind == "USER" and cursor.at("MAPPING"):
+            return f"{verb} USER MAPPING"
+        shared = kind in _SHARED or (verb, kind) in (("ALTER", "SYSTEM"), ("DROP", "OWNED"))
         return f"{verb} {kind}" if shared else ""
 
     return recognise
@@ -148,20 +159,48 @@ _RECOGNISED: dict[str, Callable[[Cursor], str]] = {
 }
 
 
-def _called(text: bytes) -> str:
-    """A function that is called here and now; one in the body of another one is a string."""
+def _query_of_table(text: bytes) -> bytes:
+    """The query whose rows a table or materialized view begins with: of definitions, it alone is carried out."""
+    cursor = Cursor(text)
+    cursor.accept("CREATE")
+    materialized = False
+    while cursor.at("GLOBAL", "LOCAL", "TEMP", "TEMPORARY", "UNLOGGED", "MATERIALIZED"):
+        materialized = cursor.advance().word == "MATERIALIZED"
+    if not (cursor.at("TABLE") or (materialized and cursor.at("VIEW"))) or not cursor.skip_to("AS"):
+        return b""
+    query = text[cursor.token.start :]
+    words = [token.word for token in tokens(query) if token.text != b";"]
+    return b"" if words[-3:] == ["WITH", "NO", "DATA"] else query
+
+
+def _touched(text: bytes, foreign: Collection[str]) -> str:
+    """A function that is called here and now, one in the body of another one being a string; or a foreign table."""
     before = ""
     for token in tokens(text):
         if before and token.kind == "other" and token.text == b"(":
-            return f"{before.lower()}()"
-        before = token.word if _FUNCTIONS.fullmatch(token.word) else ""
+            return f"{before}()"
+        name = token.value if token.kind in ("word", "name") else ""
+        if name in foreign:
+            return f"the foreign table {name}"
+        before = name if _FUNCTIONS.fullmatch(name) else ""
     return ""
 
 
-def _in_block(text: bytes) -> str:
+def _foreign_table(text: bytes) -> Iterator[str]:
+    """The name of the foreign table that a statement makes, if it does."""
+    cursor = Cursor(text)
+    if cursor.accept("CREATE", "FOREIGN", "TABLE"):
+        cursor.accept("IF", "NOT", "EXISTS")
+        name = cursor.advance()
+        while cursor.accept_mark(b"."):
+            name = cursor.advance()
+        yield name.value
+
+
+def _in_block(text: bytes, foreign: Collection[str]) -> str:
     """The first of the statements in a DO block that reaches out, those that it puts together as texts included."""
     for statement in _statements(text):
-        construct = reaches_out(statement)
+        construct = reaches_out(statement, foreign)
         if construct:
             return f"{construct} in a DO block"
     return ""

@@ -13,7 +13,7 @@ from ansible.module_utils.runbook.bundle import BundleReader, Task
 from ansible.module_utils.runbook.comparison import CHANGED, EXTRA, MISSING, Difference, compare
 from ansible.module_utils.runbook.connection import LOGIN_ARGUMENTS, Login
 from ansible.module_utils.runbook.explain import explain
-from ansible.module_utils.runbook.scratch import Refused, Scratch, Workshop
+from ansible.module_utils.runbook.scratch import OutOfTime, Refused, Scratch, Workshop
 from ansible.module_utils.runbook.session import SqlError
 from ansible.module_utils.runbook.snapshot import Snapshot
 
@@ -31,6 +31,7 @@ SCRIPT_FAILED = "script-failed"
 NOT_UNDONE = "not-undone"
 NOT_AGAIN = "not-again"
 NOT_THE_SAME = "not-the-same"
+OUT_OF_TIME = scratch.OUT_OF_TIME
 """Why a script is not proven."""
 
 # What a script has done wrong, by the kind of difference between before and after.
@@ -204,12 +205,20 @@ class _Proof:
         self._verdict = Verdict()
 
     def run(self) -> Verdict:
-        """Prove one script after the other. After one that is wrong, the next has a new database."""
+        """Prove one script after the other, while there is time; after one that is wrong, in a new database."""
         begin = 0
-        while any(task.entry.version in self._downs for task, _ in self._ups[begin:]):
-            with self._workshop.database() as database:
-                begin = self._go_on(database, begin)
+        try:
+            while any(task.entry.version in self._downs for task, _ in self._ups[begin:]):
+                with self._workshop.database() as database:
+                    begin = self._go_on(database, begin)
+        except OutOfTime as error:
+            self._verdict.unproven += [_unproven(task, OUT_OF_TIME, error.message) for task in self._left()]
         return self._verdict
+
+    def _left(self) -> list[Task]:
+        """The migrations whose scripts have not had their turn, or not to the end."""
+        judged = {one.version for one in self._verdict.proven} | {one.version for one in self._verdict.unproven}
+        return [task for task, _ in self._ups if task.entry.version in self._downs.keys() - judged]
 
     def _go_on(self, database: Scratch, begin: int) -> int:
         """Go on until something is wrong or all is done; returns the number of migrations that are dealt with."""

@@ -33,6 +33,7 @@ from ansible.module_utils.runbook.session import (
     refuse_unusable,
 )
 from ansible.module_utils.runbook.snapshot import Snapshot
+from ansible.module_utils.runbook.time_limit import TimeIsUp, TimeLimit
 
 OPERATION = "trial"
 
@@ -40,6 +41,7 @@ SCRATCH_ARGUMENTS: dict[str, dict[str, Any]] = {
     "maintenance_db": {"type": "str", "default": "postgres"},
     "schema": {"type": "str", "default": "cm"},
     "run_lock_wait": {"type": "str", "default": "1min"},
+    "timeout": {"type": "str", "default": "10min"},
 }
 
 # Nobody needs what is in there after a crash; and that the live database may be read-only is no reason for this one.
@@ -48,13 +50,18 @@ _OWN_SETTINGS = ("synchronous_commit = off", "default_transaction_read_only = of
 # What everybody may do in a database whose privileges nobody has ever changed, besides connecting to it.
 _DEFAULT_GRANTS = (Grant("", "TEMPORARY"),)
 
+OUT_OF_TIME = "out-of-time"
 
 # Ends of a run that no file is to blame for.
-_LOST = ("connection-lost", "lock-lost")
+_STOPPED = ("connection-lost", "lock-lost", OUT_OF_TIME)
 
 
 class Refused(RunbookError):
     """A file that cannot be run in a scratch database, for the reason the message gives."""
+
+
+class OutOfTime(RunbookError):
+    """Files that took longer than they were allowed to."""
 
 
 class Scratch:
@@ -64,38 +71,62 @@ class Scratch:
         session: one in that database.
         lock: the lock of trials, held.
         schema: schema of the ledger.
+        limit: the time that all the work in scratch databases may take.
     """
 
-    def __init__(self, session: Session, lock: RunLock, schema: str) -> None:
+    def __init__(self, session: Session, lock: RunLock, schema: str, limit: TimeLimit) -> None:
         self._session = session
         self._lock = lock
         self._ledger = Ledger(schema)
+        self._limit = limit
+        self._at = "the first file"
 
     def run(self, bundle: BundleReader, task: Task, place: int) -> None:
         """Run one file of a bundle, as a migration of the live database would.
 
         Raises:
             Refused: why it cannot be run. Of a file outside a transaction, something may have been done.
+            OutOfTime: when the time for all files is up.
             RunbookError: when the server is gone.
         """
-        step = _Step(bundle, task, place, self._digest())
+        self._at = f"the rollback script of {task.entry.name}" if task.rollback else task.entry.name
         try:
-            Runner(self._session, self._lock, self._ledger, Settings()).run(step)
+            with self._in_time():
+                step = _Step(bundle, task, place, self._digest())
+                Runner(self._session, self._lock, self._ledger, Settings()).run(step)
         except RunbookError as error:
-            if error.code in _LOST:
+            if error.code in _STOPPED:
                 raise
             raise Refused(error.message, error.code, **error.details) from error
 
     def snapshot(self) -> Snapshot:
-        """What the database consists of now, the ledger left out."""
-        # Limits of the user's own, which come back after each file, are meant for other work.
-        self._session.stay()
-        self._session.query("SET statement_timeout = 0")
-        return snapshot.take(self._session, self._ledger.schema)
+        """What the database consists of now, the ledger left out.
+
+        Raises:
+            OutOfTime: when the time for all files is up.
+        """
+        with self._in_time():
+            # Limits of the user's own, which come back after each file, are meant for other work.
+            self._session.stay()
+            self._session.query("SET statement_timeout = 0")
+            return snapshot.take(self._session, self._ledger.schema)
 
     def ledger_schema(self) -> str:
         """What a snapshot calls the schema that holds the ledger."""
         return f"schema {self._session.query('SELECT pg_catalog.quote_ident(%s)', self._ledger.schema)[0][0]}"
+
+    @contextlib.contextmanager
+    def _in_time(self) -> Iterator[None]:
+        try:
+            with self._limit.over(self._session):
+                yield
+        except TimeIsUp as error:
+            raise OutOfTime(
+                f"The scratch run was stopped at {self._at}, after the {self._limit.seconds:g} s that it had, and its "
+                "database is gone. See what takes so long there, or allow more time: validate_drift_timeout for drift, "
+                "prove_timeout for a proof.",
+                code=OUT_OF_TIME,
+            ) from error
 
     def _digest(self) -> str:
         return self._ledger.state(self._session, self._ledger.tables(self._session)).digest()
@@ -108,19 +139,21 @@ class Workshop:
         lock: the lock of trials, held; its session makes and removes the databases.
         login: to the live database.
         schema: schema of the ledger.
+        limit: the time that all the work in them may take.
     """
 
-    def __init__(self, lock: RunLock, login: Login, schema: str) -> None:
+    def __init__(self, lock: RunLock, login: Login, schema: str, limit: TimeLimit) -> None:
         self._lock = lock
         self._session = lock.session
         self._login = login
         self._schema = schema
+        self._limit = limit
 
     @contextlib.contextmanager
     def database(self) -> Iterator[Scratch]:
         """An empty database like the live one, which is removed in any case."""
         with self._created() as name, connect(self._login.to(name), application_name(OPERATION)) as session:
-            yield Scratch(session, self._lock, self._schema)
+            yield Scratch(session, self._lock, self._schema, self._limit)
 
     @contextlib.contextmanager
     def _created(self) -> Iterator[str]:
@@ -199,7 +232,7 @@ def workshop(login: Login, params: Mapping[str, Any]) -> Iterator[Workshop]:
     Raises:
         RunbookError: ``locked``, naming who is at it; what keeps the server from being used.
     """
-    maintenance = login.to(params["maintenance_db"])
+    maintenance, allowed = login.to(params["maintenance_db"]), seconds("timeout", params)
     with connect(maintenance, application_name(f"lock {OPERATION}")) as session:
         refuse_unusable(session, maintenance)
         refuse_transaction_pooling(session, maintenance)
@@ -207,7 +240,7 @@ def workshop(login: Login, params: Mapping[str, Any]) -> Iterator[Workshop]:
         session.query("SET statement_timeout = 0")
         lock = RunLock(session, f"{login.database} ({OPERATION})")
         lock.acquire(seconds("run_lock_wait", params))
-        yield Workshop(lock, login, params["schema"])
+        yield Workshop(lock, login, params["schema"], TimeLimit(allowed))
 
 
 def _privileges(name: str, live: DatabaseProperties) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ansible.module_utils.runbook import record
 from ansible.module_utils.runbook.errors import failure_of
+from ansible.module_utils.runbook.ledger import identifier
 from ansible.module_utils.runbook.schedule import Machine, look
 from ansible.module_utils.runbook.space import readable
 
@@ -50,7 +51,10 @@ COUNTED = {
 
 @dataclass
 class Row:
-    """What the screen says about one database of a host; ``label`` names both where a host has several."""
+    """What the screen says about one database of a host; ``label`` names both where a host has several.
+
+    ``drift`` is what was seen now, empty when nobody looked; what was seen at the last validation is in ``validation``.
+    """
 
     environment: str = ""
     host: str = ""
@@ -62,6 +66,7 @@ class Row:
     applied: list[Sequence[Any]] = field(default_factory=list)
     backups: dict[str, Any] = field(default_factory=dict)
     validation: dict[str, Any] = field(default_factory=dict)
+    drift: dict[str, Any] = field(default_factory=dict)
     standby: bool = False
     label: str = ""
 
@@ -82,6 +87,7 @@ class Row:
             applied=list(source.get("applied") or []),
             backups=dict(source.get("backups") or {}),
             validation=dict(source.get("validation") or {}),
+            drift=dict(source.get("drift") or {}),
             standby=bool(source.get("standby")),
             label=str(source.get("label") or source.get("host") or ""),
         )
@@ -115,9 +121,16 @@ class Row:
         return self.label, newest.get("set", "none"), age, size, proof_text(verified, newest)
 
     def check_cells(self) -> Sequence[str]:
-        """Return the row's texts about its last validation, in the order of the headings."""
+        """Return the row's texts about its last validation and its drift, in the order of the headings."""
         found = self.validation
-        return self.label, f"{span(since(found['at']))} ago", result_text(found), drift_text(found.get("drift"))
+        drift = drift_text(self._drift()) + (", now" if self.drift else "")
+        if not found:
+            return self.label, "never", "", drift
+        return self.label, f"{span(since(found['at']))} ago", result_text(found), drift
+
+    def _drift(self) -> Mapping[str, Any]:
+        """What was seen now, else what the last validation has seen."""
+        return self.drift or self.validation.get("drift") or {}
 
     def notes(self, schedules: Sequence[Mapping[str, Any]] = ()) -> Sequence[str]:
         """Return what needs a sentence instead of a cell.
@@ -139,10 +152,18 @@ class Row:
             )
         for name in self.backups.get("unfinished", ()):
             yield f"{name} is being worked on, or was left by a run that died; the next restore or drill removes it."
+        for name in self.backups.get("trials", ()):
+            yield (
+                f"Migrations are being tried out in {name}, or a run that died has left it; the next look for drift or "
+                f"proof of rollback scripts removes it, and so does DROP DATABASE {identifier(name)}."
+            )
         if not self.standby and "newest" in self.backups:
             yield from self._late(schedules)
         yield from self._unhealthy()
-        drifted = (self.validation.get("drift") or {}).get("objects") or ()
+        drift = self._drift()
+        if drift.get("problem") and not self.standby:
+            yield f"Whether the database has drifted is not known: {drift['problem']}"
+        drifted = drift.get("objects") or ()
         if drifted:
             more = len(drifted) - NAMES_SHOWN
             shown = ", ".join(drifted[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
@@ -182,6 +203,7 @@ def rows(
     backups: Mapping[str, Any],
     error: str = "",
     validations: Mapping[str, Any] | None = None,
+    drifts: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """What was seen on one host: a row for each of its databases.
 
@@ -191,10 +213,11 @@ def rows(
         comparisons: result of a loop over ``schema_migration`` that only looked; empty when there was none.
         backups: result of a loop over ``backup_info`` for these databases; empty when there was none.
         validations: what ``last_validations`` says of the environment.
+        drifts: result of a loop over ``schema_drift`` for these databases; None or empty when there was none.
         error: why there was none.
     """
-    loops = (ledgers, comparisons, backups)
-    seen, compared, backed_up = (dict(zip(databases, loop.get("results", ()))) for loop in loops)
+    loops = (ledgers, comparisons, backups, drifts or {})
+    seen, compared, backed_up, drifted = (dict(zip(databases, loop.get("results", ()))) for loop in loops)
     return [
         {
             **host,
@@ -202,6 +225,7 @@ def rows(
             **_row(name, seen.get(name, {}), compared.get(name, {}), error),
             "backups": _backups(backed_up.get(name, {})),
             "validation": (validations or {}).get(name, {}),
+            "drift": _seen_drift(drifted.get(name, {})),
         }
         for name in databases
     ]
@@ -223,9 +247,20 @@ def _row(database: str, ledger: Mapping[str, Any], comparison: Mapping[str, Any]
 def _backups(found: Mapping[str, Any]) -> dict[str, Any]:
     """What the screen needs of a result of ``backup_info``, or why there is none."""
     if "newest" in found:
-        return {key: found[key] for key in ("newest", "verified", "kept", "unfinished", "problem")}
+        return {key: found[key] for key in ("newest", "verified", "kept", "unfinished", "trials", "problem")}
     reason = failure_of(found)
     return {"problem": f"Its backups could not be looked at: {reason}"} if reason else {}
+
+
+def _seen_drift(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What the screen needs of a result of ``schema_drift``; empty when there is none."""
+    if not found:
+        return {}
+    if "drifted" not in found:
+        return {"drifted": None, "objects": [], "problem": failure_of(found)}
+    objects = [one["object"] for one in found["differences"] if not one["note"]]
+    problem = "" if found["known"] else " ".join(found["notes"])
+    return {"drifted": found["drifted"], "objects": objects, "problem": problem}
 
 
 def screen(rows: Sequence[Mapping[str, Any]], schedules: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
@@ -243,7 +278,7 @@ def screen(rows: Sequence[Mapping[str, Any]], schedules: Mapping[str, Sequence[M
     lines = _table([HEADINGS, *(row.cells() for row in parsed)])
     backed_up = [row.backup_cells() for row in parsed if "newest" in row.backups and not row.standby]
     backups = ["", *_table([BACKUP_HEADINGS, *backed_up])] if backed_up else []
-    checked = [row.check_cells() for row in parsed if row.validation and not row.standby]
+    checked = [row.check_cells() for row in parsed if (row.validation or row.drift) and not row.standby]
     checks = ["", *_table([CHECK_HEADINGS, *checked])] if checked else []
     ledgers = [line for row in parsed for line in row.ledger()]
     planned = [schedule_text(environment, schedule) for environment, schedule in schedules.items() if schedule]

@@ -35,11 +35,13 @@ class Files:
         tasks: migrations in order, each with the script that is to be proven behind it.
         scripts: those scripts, by version.
         verdict: what is known without a database.
+        foreign: names of the foreign tables that the migrations make.
     """
 
     tasks: list[tuple[Task, Prepared]] = field(default_factory=list)
     scripts: dict[int, Script] = field(default_factory=dict)
     verdict: Verdict = field(default_factory=Verdict)
+    foreign: set[str] = field(default_factory=set)
 
 
 class ActionModule(SchemaMigration):  # type: ignore[misc] # ansible-core ships no type information
@@ -122,7 +124,7 @@ def _add(
     files: Files, migration: Migration, script: Migration, folder: Path, shown: str, server_version: int
 ) -> Prepared:
     """Have a file run, as far as it stays inside of the database."""
-    prepared, left_out = kept_inside(prepare(script, folder, server_version), shown)
+    prepared, left_out = kept_inside(prepare(script, folder, server_version), shown, files.foreign)
     task = Task.of(Entry.of(migration, ""), prepared, rollback=script is not migration)
     files.tasks.append((task, prepared))
     files.verdict.notes += left_out

@@ -83,8 +83,9 @@ def _tasks(
     """What is run in the scratch database, and what of the files is not."""
     tasks: list[tuple[Task, Prepared]] = []
     notes: list[str] = []
+    foreign: set[str] = set()
     for migration in migrations:
-        prepared, left_out = kept_inside(prepare(migration, folder, server_version), shown)
+        prepared, left_out = kept_inside(prepare(migration, folder, server_version), shown, foreign)
         tasks.append((Task.of(Entry.of(migration, ""), prepared, rollback=False), prepared))
         notes += left_out
     return tasks, notes

@@ -19,6 +19,7 @@ options:
         could not be read or does not go with the files, if so), C(last_run) (the value of the filter C(last_run)),
         C(applied) (C(ledger.rows) of the module C(schema_info)), C(backups) (what the module C(backup_info) found),
         C(validation) (its newest validation, of the value of the filter C(last_validations)),
+        C(drift) (what the module C(schema_drift) has found now, if it was asked),
         C(standby) (whether the server is one) and C(label) (what to call the database below the table, if not by its
         host).
     type: list
@@ -74,11 +75,12 @@ def status_rows(
     backups: Mapping[str, Any],
     error: str = "",
     validations: Mapping[str, Any] | None = None,
+    drifts: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Return what was seen on one host as rows for ``status_screen``, one for each database."""
     from ansible.module_utils.runbook import status
 
-    return list(status.rows(host, databases, ledgers, comparisons, backups, error, validations))
+    return list(status.rows(host, databases, ledgers, comparisons, backups, error, validations, drifts))
 
 
 def last_run(environment: str, directory: str | None = None) -> dict[str, Any]:

@@ -72,6 +72,8 @@ def test_what_is_wrong_is_named_with_file_and_object_and_the_run_fails(project: 
 
     some = project.run("prove-rollback.yml", "--check", **files, prove_versions=[1, 4])
     assert "1 proven, 1 without a way back by script" in some.text and some.changed == 0
+    late = project.run("prove-rollback.yml", code=2, **files, prove_versions=[1], prove_timeout="1ms")
+    assert "The scratch run was stopped at " in late.text and late.host["rollbacks"]["unproven"][0]["version"] == 1
     strange = project.run("prove-rollback.yml", code=2, **files, prove_versions=[1, 9])
     assert "There is no migration with the number 9" in strange.text
 

@@ -13,7 +13,7 @@ from typing import Any
 import engine
 import pytest
 import test_snapshot
-from ansible.module_utils.runbook import drift, proof
+from ansible.module_utils.runbook import backup_info, drift, proof
 from ansible.module_utils.runbook.bundle import Order, Task, write_bundle
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.inspection import inspect
@@ -63,8 +63,9 @@ def server_version(database: Any) -> int:
 def ship(database: Any, expected: str, files: list[tuple[Migration, Migration, Path]]) -> io.BytesIO:
     """A bundle of files, each with the migration that it applies, or undoes when it is another one."""
     tasks = []
+    foreign: set[str] = set()
     for migration, script, folder in files:
-        prepared, _ = kept_inside(prepare(script, folder, server_version(database)), folder.name)
+        prepared, _ = kept_inside(prepare(script, folder, server_version(database)), folder.name, foreign)
         tasks.append((Task.of(Entry.of(migration, ""), prepared, rollback=script is not migration), prepared))
     bundle = io.BytesIO()
     write_bundle(bundle, Order(expected), tasks)
@@ -225,6 +226,20 @@ def test_a_migration_that_cannot_be_applied_leaves_the_later_ones_unproven(datab
     assert '002_wrong.sql:1: relation "cm.prt" does not exist' in texts(verdict)[3][1]
 
 
+def test_what_has_no_turn_in_time_is_not_proven(database: Any, tmp_path: Path) -> None:
+    folder = pairs(
+        tmp_path,
+        _002_slow=("CREATE TABLE cm.box (id int)", "DROP TABLE cm.box; SELECT pg_sleep(30)"),
+        _003_view=("CREATE VIEW cm.parts AS TABLE cm.part", "DROP VIEW cm.parts"),
+    )
+    verdict = prove(database, folder, timeout="2s")
+    assert [one.version for one in verdict.proven] == [1] and verdict.seconds < 20 and scratches(database) == []
+    found = texts(verdict)
+    assert {version: reason for version, (reason, _) in found.items()} == {2: "out-of-time", 3: "out-of-time"}
+    assert found[2][1].startswith("The scratch run was stopped at the rollback script of 002_slow.sql, after the 2 s ")
+    assert verdict.outcome("cm")["code"] == "rollback-unproven"
+
+
 def test_only_the_wanted_versions_are_proven(database: Any, tmp_path: Path) -> None:
     folder = pairs(tmp_path, _002_index=("CREATE INDEX part_name ON cm.part (name)", "DROP INDEX cm.part_name"))
     write(folder, {"rollback/001_tables.sql": "SELECT broken"})
@@ -370,6 +385,44 @@ def test_statements_that_reach_out_are_left_out(database: Any, files: Path, role
     assert ask(database, f"SELECT has_database_privilege('{role}', '{name}', 'CREATE')") == [(False,)]
 
 
+FOREIGN = """
+CREATE EXTENSION postgres_fdw; CREATE EXTENSION dblink SCHEMA public;
+CREATE TABLE cm.seen (what text);
+CREATE SERVER self FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '{host}', port '{port}', dbname '{database}');
+CREATE USER MAPPING FOR CURRENT_USER SERVER self OPTIONS (user '{user}', password '{password}');
+CREATE FOREIGN TABLE cm.far (what text) SERVER self OPTIONS (schema_name 'cm', table_name 'seen');
+"""
+REACHING = """
+INSERT INTO cm.far VALUES ('once');
+CREATE TABLE cm.copied AS SELECT what FROM cm.far WITH NO DATA;
+SELECT public."dblink_exec"('self', 'INSERT INTO cm.seen VALUES (''once'')');
+"""
+HIDDEN = """
+CREATE FUNCTION cm.tell() RETURNS void LANGUAGE sql AS $$ INSERT INTO cm.far VALUES ('once') $$;
+SELECT cm.tell();
+"""
+
+
+def test_no_scratch_run_gets_through_to_another_server(database: Any, files: Path) -> None:
+    engine.run(database, files, {"003_far.sql": FOREIGN.format(**vars(database)), "004_reaching.sql": REACHING})
+    assert ask(database, "SELECT * FROM cm.seen") == [("once",), ("once",)]
+    assert look(database, files)["drifted"] is False
+    engine.run(database, files, {"005_hidden.sql": HIDDEN})
+    found = look(database, files)
+    assert found["drifted"] is None and "005_hidden.sql:3: user mapping not found" in found["notes"][0]
+    assert len(ask(database, "SELECT * FROM cm.seen")) == 3
+
+
+def test_files_that_take_too_long_leave_drift_unknown_and_no_database(database: Any, files: Path) -> None:
+    engine.run(database, files, {"003_slow.sql": "SET statement_timeout = 0; SELECT pg_sleep(2)"})
+    found = look(database, files, timeout="800ms")
+    assert (found["known"], found["drifted"]) == (False, None) and scratches(database) == []
+    assert found["notes"][0].startswith("The scratch run was stopped at 003_slow.sql, after the 0.8 s that it had, ")
+    assert "whether it has drifted cannot be known. The scratch run" in found["msg"]
+    assert "validate_drift_timeout" in found["msg"] and found["seconds"] < 2
+    assert look(database, files, timeout="0")["drifted"] is False
+
+
 # --- scratch databases ------------------------------------------------------------------------------------------------
 
 
@@ -400,6 +453,10 @@ def test_a_session_role_makes_the_scratch_database_and_limits_of_the_user_do_not
         bundle, scripts = files_of(database, folder)
         verdict = proof.prove(bundle, acting, options(proof.PROOF_ARGUMENTS), scripts)
         assert verdict.unproven == [] and scratches(database) == []
+        write(folder, {"init/002_slow.sql": "SELECT pg_sleep(30)"})
+        bundle, scripts = files_of(database, folder)
+        verdict = proof.prove(bundle, acting, options(proof.PROOF_ARGUMENTS, timeout="2s"), scripts)
+        assert texts(verdict)[2][0] == "out-of-time" and scratches(database) == []
     finally:
         do(database, f"DROP ROLE {role}_owner")
 
@@ -432,6 +489,8 @@ def test_what_a_trial_that_was_killed_leaves_the_next_one_removes(database: Any,
             "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", [left]
         )
         assert f"migrations of database {database.database} on trial" in said.fetchall()[0][0]
+    info = {name: argument.get("default") for name, argument in backup_info.INFO_ARGUMENTS.items()}
+    assert backup_info.look(login(database), {**info, "directory": str(tmp_path)})["trials"] == [left]
     assert prove(database, pairs(tmp_path / "quick"), run_lock_wait="10s").unproven == []
     assert scratches(database) == []
 

@@ -77,6 +77,26 @@ def test_all_is_well_and_warnings_fail_nothing(project: Project, database: Any) 
     assert reports(folder)[0]["red"] and reports(folder)[1].get("failures") == "1"
 
 
+def test_status_looks_for_drift_itself_when_it_is_asked_to(project: Project, database: Any) -> None:
+    as_json = project.folder / "status.json"
+    do(database, "ALTER TABLE cm.audit_log SET (autovacuum_vacuum_scale_factor = 0.01)")
+    screen = project.run("status.yml", status_json=str(as_json))
+    assert "CHECKS OF" not in screen.text and json.loads(as_json.read_text())[0]["drift"] == {}
+    screen = project.run("status.yml", status_json=str(as_json), status_drift="look")
+    assert screen.changed == 0 and screen.record == {} and "cm-staging never 1 object, now" in screen.text
+    assert "cm-staging: The database is not what its files produce: table cm.audit_log." in screen.text
+    (row,) = json.loads(as_json.read_text())
+    assert row["drift"] == {"drifted": True, "objects": ["table cm.audit_log"], "problem": ""}
+    late = project.run("status.yml", status_drift="look", validate_drift_timeout="1ms")
+    assert "never not known, now" in late.text and "The scratch run was stopped at " in late.text
+
+
+def test_drift_that_takes_too_long_is_said_and_fails_nothing(project: Project) -> None:
+    run = project.run("validate.yml", validate_drift="fail", validate_drift_timeout="1ms")
+    assert "whether it has drifted cannot be known. The scratch run was stopped at 001_" in run.text
+    assert run.host["validation"]["drift"] == {"drifted": None, "objects": []}
+
+
 def test_a_grave_check_fails_the_run_and_check_mode_looks_as_well(project: Project, database: Any) -> None:
     do(database, "DROP INDEX cm.idx_audit_log_user")
     touched = project.folder / "touched"

@@ -46,6 +46,17 @@ from ansible.module_utils.runbook.outward import kept_inside, reaches_out
         ("SELECT * FROM dblink('dbname=x', 'SELECT 1') AS t (a int)", "dblink()"),
         ("INSERT INTO t SELECT lo_import('/etc/passwd')", "lo_import()"),
         ("SELECT pg_create_logical_replication_slot('s', 'pgoutput')", "pg_create_logical_replication_slot()"),
+        ("CREATE USER MAPPING IF NOT EXISTS FOR app SERVER s", "CREATE USER MAPPING"),
+        ("ALTER USER MAPPING FOR app SERVER s OPTIONS (SET user 'x')", "ALTER USER MAPPING"),
+        ("DROP USER MAPPING FOR app SERVER s", "DROP USER MAPPING"),
+        ("""SELECT public."dblink_exec" ('c', 'DELETE FROM t')""", "dblink_exec()"),
+        ("SELECT dblink_disconnect('c')", "dblink_disconnect()"),
+        ("INSERT INTO t SELECT * FROM dblink('c', 'SELECT 1') AS r (a int)", "dblink()"),
+        ("WITH r AS (SELECT dblink_exec('c', 'x')) INSERT INTO t SELECT * FROM r", "dblink_exec()"),
+        ("CREATE TABLE t AS SELECT * FROM dblink('c', 'SELECT 1') AS r (a int)", "dblink()"),
+        ("CREATE UNLOGGED TABLE IF NOT EXISTS t (a) AS SELECT lo_import('/x') WITH DATA;", "lo_import()"),
+        ("CREATE MATERIALIZED VIEW v AS SELECT * FROM public.dblink('c', 'x') AS r (a int)", "dblink()"),
+        ("SELECT a INTO t FROM dblink('c', 'SELECT 1') AS r (a int)", "dblink()"),
     ],
 )
 def test_what_reaches_out_is_named(text: str, construct: str) -> None:
@@ -56,9 +67,12 @@ def test_what_reaches_out_is_named(text: str, construct: str) -> None:
     "text",
     [
         "CREATE TABLE cm.role (id int)",
-        "CREATE USER MAPPING FOR app SERVER s",
-        "ALTER USER MAPPING FOR app SERVER s OPTIONS (SET user 'x')",
-        "DROP USER MAPPING FOR app SERVER s",
+        "CREATE SERVER s FOREIGN DATA WRAPPER postgres_fdw",
+        "CREATE TABLE t AS SELECT * FROM dblink('c', 'x') AS r (a int) WITH NO DATA;",
+        "CREATE MATERIALIZED VIEW v AS SELECT * FROM dblink('c', 'x') AS r (a int) WITH NO DATA",
+        "CREATE TABLE t (a int DEFAULT dblink_exec('c', 'x'), b int GENERATED ALWAYS AS (a) STORED)",
+        "SELECT dblink_build_sql_insert('t', '1', 1, '{a}', '{b}')",
+        "NOTIFY migrated",
         "DROP TABLE cm.database",
         'CREATE TABLE "database" (id int)',
         "ALTER TABLE cm.part SET TABLESPACE fast",
@@ -124,9 +138,56 @@ def test_do_blocks_that_stay_inside_are_kept(body: str) -> None:
     assert reaches_out(f"DO $$ {body} $$".encode()) == ""
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "INSERT INTO cm.far (id) VALUES (1)",
+        """UPDATE cm."far" SET id = 2""",
+        "DELETE FROM ONLY far",
+        "TRUNCATE cm.part, cm.far",
+        "COPY cm.far FROM stdin",
+        "MERGE INTO far USING part ON far.id = part.id WHEN MATCHED THEN DELETE",
+        "WITH gone AS (DELETE FROM cm.far RETURNING id) INSERT INTO cm.part SELECT id FROM gone",
+        "INSERT INTO cm.part SELECT id FROM cm.far",
+        "CREATE TABLE cm.copied AS TABLE cm.far",
+        "CREATE MATERIALIZED VIEW v AS SELECT * FROM cm.far",
+    ],
+)
+def test_what_touches_a_foreign_table_reaches_out(text: str) -> None:
+    assert reaches_out(text.encode(), {"far"}) == "the foreign table far" and reaches_out(text.encode()) == ""
+    assert reaches_out(f"DO $$ BEGIN {text}; END $$".encode(), {"far"}) == "the foreign table far in a DO block"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ALTER FOREIGN TABLE cm.far OPTIONS (ADD updatable 'false')",
+        "CREATE VIEW v AS SELECT * FROM cm.far",
+        "CREATE TABLE cm.copied AS TABLE cm.far WITH NO DATA",
+        "GRANT SELECT ON cm.far TO app",
+        "DROP FOREIGN TABLE far",
+        "INSERT INTO cm.part (name) VALUES ('far')",
+    ],
+)
+def test_what_only_defines_something_with_a_foreign_table_stays_inside(text: str) -> None:
+    assert reaches_out(text.encode(), {"far"}) == ""
+
+
+def test_foreign_tables_are_known_to_the_files_behind_the_one_that_makes_them(tmp_path: Path) -> None:
+    made = """CREATE FOREIGN TABLE IF NOT EXISTS cm."far" (id int) SERVER s; INSERT INTO far VALUES (1);"""
+    (tmp_path / "001_a.sql").write_text(made)
+    (tmp_path / "002_b.sql").write_text("DELETE FROM cm.far;")
+    foreign: set[str] = set()
+    kept = [
+        kept_inside(prepare(one, tmp_path, 180000), "i", foreign) for one in read_folder(tmp_path).migrations.values()
+    ]
+    assert [len(inside.script.statements) for inside, _ in kept] == [1, 0] and foreign == {"far"}
+    assert kept[1][1] == ["i/002_b.sql:1: left out, because the foreign table far reaches out of the database."]
+
+
 def test_a_file_keeps_the_rest_and_a_note_says_where(tmp_path: Path) -> None:
     (tmp_path / "001_a.sql").write_text("CREATE TABLE a (id int);\nCREATE ROLE app;\n\nGRANT SELECT ON a TO app;\n")
     prepared = prepare(read_folder(tmp_path).migrations[1], tmp_path, 180000)
-    inside, notes = kept_inside(prepared, "db/init")
+    inside, notes = kept_inside(prepared, "db/init", set())
     assert [statement.line for statement in inside.script.statements] == [1, 4]
     assert notes == ["db/init/001_a.sql:2: left out, because CREATE ROLE reaches out of the database."]

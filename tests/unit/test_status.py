@@ -139,7 +139,7 @@ def test_a_host_that_was_not_looked_at_has_a_row_with_the_reason() -> None:
 SET = {"set": "20261122T140000Z_v4", "state": "sealed", "age_seconds": 3 * 3600, "bytes": 12_345_678}
 OLDER = {**SET, "set": "20261115T140000Z_v3", "state": "verified", "recovery_seconds": 41.234}
 KEPT = {"name": "cm_before_20261122T143000Z", "since": "2026-11-22T14:30:00Z", "until": "2026-11-29T14:30:00Z"}
-BACKUPS = {"newest": SET, "verified": None, "kept": [], "unfinished": [], "problem": ""}
+BACKUPS = {"newest": SET, "verified": None, "kept": [], "unfinished": [], "trials": [], "problem": ""}
 BACKUP = {
     "operation": "backup",
     "next": "2026-11-23T02:15:00Z",
@@ -185,6 +185,14 @@ def test_kept_databases_say_what_they_are_and_until_when() -> None:
         "cm-staging: cm_restore_20261122T150000Z (restoring) is being worked on, or was left by a run that died; the "
         "next restore or drill removes it.",
     ]
+
+
+def test_a_database_that_a_trial_has_left_says_how_it_goes() -> None:
+    name = "cm_trial_20261122T150000Z"
+    assert screen([seen(trials=[name])]).splitlines()[-1] == (
+        f"cm-staging: Migrations are being tried out in {name}, or a run that died has left it; the next look for "
+        f'drift or proof of rollback scripts removes it, and so does DROP DATABASE "{name}".'
+    )
 
 
 def test_what_runs_by_itself_has_a_line() -> None:
@@ -307,3 +315,30 @@ def test_the_last_validation_has_a_table_and_its_failures_a_sentence(tmp_path: P
         "cm-staging: warning: slow: It takes 3 s.",
         "cm-staging: The database is not what its files produce: index cm.i. validate.yml shows the difference.",
     ]
+
+
+def with_drift(result: dict[str, Any], **validation: Any) -> dict[str, Any]:
+    """A row about a database of which ``schema_drift`` has said this now."""
+    found = (HOST, ["cm"], {"results": [LEDGER]}, {"results": [{"pending": []}]}, {}, "", {"cm": validation})
+    (row,) = status.rows(*found, {"results": [result]})
+    return row
+
+
+def test_drift_that_is_seen_now_counts_and_says_so() -> None:
+    order = {"object": "table cm.b", "note": True}
+    found = {"known": True, "drifted": True, "differences": [{"object": "table cm.a", "note": False}, order]}
+    recorded = {"outcome": "green", "checks": [], "drift": {"drifted": False, "objects": []}, "at": ago(hours=3)}
+    row = with_drift(found, **recorded)
+    assert row["drift"] == {"drifted": True, "objects": ["table cm.a"], "problem": ""}
+    shown = screen([row])
+    assert "cm-staging  3 h ago          green: no checks  1 object, now" in shown
+    assert shown.endswith("The database is not what its files produce: table cm.a. validate.yml shows the difference.")
+    assert "never                    none, now" in screen([with_drift({**found, "drifted": False, "differences": []})])
+
+
+def test_drift_that_cannot_be_seen_is_never_passed_over() -> None:
+    out_of_time = {"known": False, "drifted": None, "differences": [], "notes": ["It was stopped."], "msg": "cm: …"}
+    for result in (out_of_time, {"failed": False, "msg": "It was stopped.", "code": "scratch"}):
+        shown = screen([with_drift(result)])
+        assert "not known, now" in shown
+        assert shown.endswith("cm-staging: Whether the database has drifted is not known: It was stopped.")
