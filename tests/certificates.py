@@ -13,6 +13,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 _HOUR = datetime.timedelta(hours=1)
+_SIGNS = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 @dataclass(frozen=True)
@@ -29,13 +40,18 @@ class Authority:
     def __init__(self, name: str) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name(name)
-        authority = x509.BasicConstraints(ca=True, path_length=None)
-        self.certificate = _pem(_draft(self._name, self._key, self._name, authority).sign(self._key, hashes.SHA256()))
+        self._identifier = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
+        draft = _draft(self._name, self._key, self._name, x509.BasicConstraints(ca=True, path_length=None))
+        # Python 3.13 insists on what RFC 5280 demands of an authority.
+        draft = draft.add_extension(self._identifier, critical=False).add_extension(_SIGNS, critical=True)
+        self.certificate = _pem(draft.sign(self._key, hashes.SHA256()))
 
     def issue(self, common_name: str, *addresses: str) -> Signed:
         """A certificate for a client, or, with the addresses it goes by, for a server."""
         key = ec.generate_private_key(ec.SECP256R1())
         draft = _draft(_name(common_name), key, self._name, x509.BasicConstraints(ca=False, path_length=None))
+        authority = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self._identifier)
+        draft = draft.add_extension(authority, critical=False)
         if addresses:
             names = [x509.IPAddress(ip_address(address)) for address in addresses]
             draft = draft.add_extension(x509.SubjectAlternativeName(names), critical=False)

@@ -40,8 +40,8 @@ class Run:
 
     @property
     def text(self) -> str:
-        """The output with every run of white space made one space: sentences are folded for the screen."""
-        return " ".join(self.output.split())
+        """The output with every run of white space made one space, and no quote doubled, as YAML on the screen is."""
+        return " ".join(self.output.split()).replace("''", "'")
 
     @property
     def changed(self) -> int:
