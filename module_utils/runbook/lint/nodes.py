@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Optional
 
@@ -137,18 +137,24 @@ def not_null_columns(expression: Node) -> set[str]:
     }
 
 
-def always_true(condition: Node) -> bool:
-    """Whether a condition lets every row through: missing, ``true``, or something compared with itself."""
+def always_true(condition: Node, filled: Collection[str] = ()) -> bool:
+    """Whether a condition lets every row through: missing, ``true``, or something compared with itself.
+
+    Parameters:
+        filled: columns that are never NULL, so that ``IS NOT NULL`` lets every row through as well.
+    """
     if condition is None or text_of(condition) in ("true", "t"):
         return True
     if isinstance(condition, ast.BoolExpr):
-        parts = [always_true(part) for part in condition.args]
+        parts = [always_true(part, filled) for part in condition.args]
         if condition.boolop == BoolExprType.NOT_EXPR:
             return text_of(condition.args[0]) in ("false", "f")
         return all(parts) if condition.boolop == BoolExprType.AND_EXPR else any(parts)
     if isinstance(condition, ast.A_Expr) and condition.kind == A_Expr_Kind.AEXPR_OP:
         left, right = (_fixed(side) for side in (condition.lexpr, condition.rexpr))
         return left is not None and left == right and condition.name[-1].sval == "="
+    if isinstance(condition, ast.NullTest) and condition.nulltesttype == NullTestType.IS_NOT_NULL:
+        return column_of(condition.arg) in filled
     return False
 
 

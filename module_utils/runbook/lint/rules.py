@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Optional
 
 from ansible.module_utils.runbook.lint import opinions
 from ansible.module_utils.runbook.lint.finding import WARNING
@@ -24,10 +25,11 @@ from ansible.module_utils.runbook.lint.nodes import (
 from ansible.module_utils.runbook.lint.opinions import added_constraints, command_of, new_columns, proven, table_of
 from ansible.module_utils.runbook.lint.partitions import bounds_proven, partition_check
 from ansible.module_utils.runbook.lint.plpgsql import changes_schema
-from ansible.module_utils.runbook.lint.series import Series
+from ansible.module_utils.runbook.lint.safeguards import SAFEGUARDS
+from ansible.module_utils.runbook.lint.series import Relation, Series
 from ansible.module_utils.runbook.lint.units import FILE, ROUTINE, Action
 from pglast import ast
-from pglast.enums import AlterTableType, ConstrType
+from pglast.enums import AlterTableType, CmdType, ConstrType, MergeMatchKind
 
 _LOCK_MODES = {5: "SHARE", 6: "SHARE ROW EXCLUSIVE", 7: "EXCLUSIVE", 8: "ACCESS EXCLUSIVE"}
 """The modes that keep others from writing or reading, by their numbers in ``lockdefs.h``."""
@@ -181,19 +183,43 @@ def concurrently_if_not_exists(action: Action, _series: Series) -> Iterator[Hit]
 
 
 def without_where(action: Action, series: Series) -> Iterator[Hit]:
-    """UPDATE and DELETE of all rows, also inside WITH, blocks and functions."""
+    """UPDATE, DELETE and MERGE that change all rows, also inside WITH, blocks and functions."""
     if isinstance(action.node, ast.RuleStmt):
         return  # its action gets the condition of the query that it stands for
     for node in walk(action.node):
-        if isinstance(node, (ast.UpdateStmt, ast.DeleteStmt)) and always_true(node.whereClause):
-            table = relation_name(node.relation)
-            if _is_common_table(action.node, table):
-                continue
-            verb = "UPDATE" if isinstance(node, ast.UpdateStmt) else "DELETE"
-            head = re.split(" (?:WHERE|RETURNING) ", sql(node))[0] if verb == "UPDATE" else f"DELETE FROM {table}"
-            rewrite = f"{one_line(head, 120)} WHERE id BETWEEN … AND …;"
+        if not isinstance(node, (ast.UpdateStmt, ast.DeleteStmt, ast.MergeStmt)):
+            continue
+        table = relation_name(node.relation)
+        reason = _why_all_rows(node, series.relation(table))
+        if reason and not _is_common_table(action.node, table):
+            facts = {"reason": reason, "rewrite": f"{one_line(_head(node, table), 120)} WHERE id BETWEEN … AND …;"}
             severity = WARNING if action.place == ROUTINE else ""
-            yield Hit("missing-where", action, table, {"verb": verb, "rewrite": rewrite}, severity=severity)
+            yield Hit("missing-where", action, table, facts, severity=severity)
+
+
+def _why_all_rows(node: Node, relation: Optional[Relation]) -> str:
+    """What is missing in a statement that changes every row of a table; empty if it does not."""
+    if isinstance(node, ast.MergeStmt):
+        whole = always_true(node.joinCondition) and any(
+            when.matchKind == MergeMatchKind.MERGE_WHEN_MATCHED
+            and when.commandType in (CmdType.CMD_UPDATE, CmdType.CMD_DELETE)
+            and always_true(when.condition)
+            for when in node.mergeWhenClauses
+        )
+        return "MERGE whose ON is always true" if whole else ""
+    verb, others = ("UPDATE", node.fromClause) if isinstance(node, ast.UpdateStmt) else ("DELETE", node.usingClause)
+    if node.whereClause is None:
+        return f"{verb} without WHERE"
+    # With other tables beside it, a column may be one of theirs.
+    filled = {column.name for column in relation.columns.values() if column.not_null} if relation and not others else ()
+    return f"{verb} whose WHERE is always true" if always_true(node.whereClause, filled) else ""
+
+
+def _head(node: Node, table: Name) -> str:
+    """The statement up to its WHERE, as a safe one would begin."""
+    if isinstance(node, ast.UpdateStmt):
+        return re.split(" (?:WHERE|RETURNING) ", sql(node))[0]
+    return f"UPDATE {table} SET …" if isinstance(node, ast.MergeStmt) else f"DELETE FROM {table}"
 
 
 def _is_common_table(tree: Node, table: Name) -> bool:
@@ -349,6 +375,7 @@ _EVERYWHERE = (
     truncated,
     early_enum_value,
     indexed_before_load,
+    *SAFEGUARDS,
     ddl_in_block,
     json_column,
 )

@@ -1,0 +1,1 @@
+CREATE RULE read_only AS ON DELETE TO cm.open_account DO INSTEAD NOTHING;
