@@ -138,7 +138,8 @@ def not_null_columns(expression: Node) -> set[str]:
 
 
 def always_true(condition: Node, filled: Collection[str] = ()) -> bool:
-    """Whether a condition lets every row through: missing, ``true``, or something compared with itself.
+    """Whether a condition lets every row through: missing, ``true``, or something compared with itself, or
+    two different constants.
 
     Parameters:
         filled: columns that are never NULL, so that ``IS NOT NULL`` lets every row through as well.
@@ -152,7 +153,10 @@ def always_true(condition: Node, filled: Collection[str] = ()) -> bool:
         return all(parts) if condition.boolop == BoolExprType.AND_EXPR else any(parts)
     if isinstance(condition, ast.A_Expr) and condition.kind == A_Expr_Kind.AEXPR_OP:
         left, right = (_fixed(side) for side in (condition.lexpr, condition.rexpr))
-        return left is not None and left == right and condition.name[-1].sval == "="
+        operator = condition.name[-1].sval
+        if operator == "<>":
+            return None not in (text_of(condition.lexpr), text_of(condition.rexpr)) and left != right
+        return left is not None and left == right and operator == "="
     if isinstance(condition, ast.NullTest) and condition.nulltesttype == NullTestType.IS_NOT_NULL:
         return column_of(condition.arg) in filled
     return False
