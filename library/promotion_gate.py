@@ -36,7 +36,7 @@ options:
     type: path
     required: true
   environment:
-    description: Which environment has to have proven them.
+    description: Which environment has to have proven them. Empty for none, which is a reason to be kept as well.
     type: str
     default: staging
   records:
@@ -78,7 +78,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 decision:
-  description: V(passed), V(overridden) or V(refused).
+  description: V(passed), V(overridden), V(refused), or V(off) if no environment was asked.
   type: str
   returned: always
 proof:
@@ -91,7 +91,7 @@ problems:
   elements: str
   returned: always
 reason:
-  description: Why they were let through all the same.
+  description: Why they were let through without a proof.
   type: str
   returned: success
 """

@@ -18,7 +18,7 @@ from ansible.module_utils.runbook import record
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.host_entry import GREEN, RED
 
-PASSED, OVERRIDDEN = "passed", "overridden"
+PASSED, OVERRIDDEN, OFF = "passed", "overridden", "off"
 
 APPLIED = "applied"
 """How a migration has come into the ledger if its file was run; others were taken over as they are."""

@@ -43,7 +43,7 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
         )
         result.update(changed=False, database=params["database"], environment=params["environment"])
         try:
-            result.update(_decide(params))
+            result.update(_decide(params) if params["environment"] else _without_gate(params["database"]))
         except RunbookError as error:
             result.update(error.details, failed=True, msg=error.message, code=error.code, decision="refused")
         return result
@@ -68,6 +68,18 @@ def _decide(params: Mapping[str, Any]) -> dict[str, Any]:
         "problems": problems,
         "reason": params["override"] if decision == promotion.OVERRIDDEN else "",
         "msg": f"{params['database']}: {said[decision]}",
+    }
+
+
+def _without_gate(database: str) -> dict[str, Any]:
+    """What is said, and kept, of migrations that no other environment has to prove."""
+    reason = "no proof was asked for, because migrate_promote_from is empty"
+    return {
+        "decision": promotion.OFF,
+        "proof": "",
+        "problems": [],
+        "reason": reason,
+        "msg": f"{database}: NOT PROVEN anywhere: {reason}. The ledger's history will say so.",
     }
 
 

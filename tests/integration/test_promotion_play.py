@@ -155,6 +155,14 @@ def test_an_override_stays_in_the_history(project: Promotion, database: Any) -> 
     assert found == [("applied", 1, "not proven before: the shop is down")]
 
 
+def test_a_gate_that_is_switched_off_leaves_the_same_trace(project: Promotion, database: Any) -> None:
+    done = project.migrate("production", migrate_promote_from="")
+    assert "NOT PROVEN anywhere: no proof was asked for, because migrate_promote_from is empty." in done.text
+    assert done.host["gate"]["decision"] == "off" and "is empty" in done.host["gate"]["reason"]
+    history = ask(database, "SELECT detail FROM cm.schema_version_history WHERE detail LIKE 'not proven before:%'")
+    assert history == ["not proven before: no proof was asked for, because migrate_promote_from is empty"]
+
+
 def test_what_makes_a_check_red_is_rolled_back_when_that_is_proven(project: Promotion, database: Any) -> None:
     project.migrate("staging")
     project.migrate("production")
