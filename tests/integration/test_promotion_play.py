@@ -160,7 +160,7 @@ def test_a_gate_that_is_switched_off_leaves_the_same_trace(project: Promotion, d
     assert "NOT PROVEN anywhere: no proof was asked for, because migrate_promote_from is empty." in done.text
     assert done.host["gate"]["decision"] == "off" and "is empty" in done.host["gate"]["reason"]
     history = ask(database, "SELECT detail FROM cm.schema_version_history WHERE detail LIKE 'not proven before:%'")
-    assert history == ["not proven before: no proof was asked for, because migrate_promote_from is empty"]
+    assert history == [("not proven before: no proof was asked for, because migrate_promote_from is empty",)]
 
 
 def test_what_makes_a_check_red_is_rolled_back_when_that_is_proven(project: Promotion, database: Any) -> None:
