@@ -10,7 +10,9 @@ from ansible.module_utils.runbook.lint.nodes import (
     Name,
     Node,
     column_of,
+    configured,
     constraints,
+    is_temporary,
     listed_name,
     not_null_columns,
     relation_name,
@@ -44,6 +46,7 @@ _KINDS = {
     ConstrType.CONSTR_UNIQUE: "unique",
     ConstrType.CONSTR_EXCLUSION: "exclude",
 }
+_WITH_INDEX = ("primary key", "unique", "exclude")
 _THINGS = {
     ObjectType.OBJECT_FUNCTION: "function",
     ObjectType.OBJECT_PROCEDURE: "function",
@@ -81,7 +84,7 @@ def _create_table(series: Series, action: Action, node: Node) -> None:
     if node.if_not_exists and (known or (series.applies_now() and series.size(name) is not None)):
         return
     kind = FOREIGN if isinstance(node, ast.CreateForeignTableStmt) else PARTITIONED if node.partspec else TABLE
-    relation = Relation(name, kind, series.version, temporary=node.relation.relpersistence == "t")
+    relation = Relation(name, kind, series.version, temporary=is_temporary(node.relation))
     if node.partspec:
         relation.strategy = str(node.partspec.strategy.value)
         relation.key = tuple(part.name or "" for part in node.partspec.partParams)
@@ -115,7 +118,8 @@ def _add_constraint(series: Series, relation: Relation, node: Node, valid: bool,
     if kind is None:
         return
     columns = tuple(key.sval for key in node.keys or ()) or ((column,) if column else ())
-    name = node.conname or _generated_name(relation, kind, columns, node)
+    valid = valid and (kind != "check" or bool(node.is_enforced))
+    name = node.conname or node.indexname or _generated_name(relation, kind, columns, node)
     relation.constraints[name] = Constraint(name, kind, valid, series.version, node.raw_expr, columns)
     if kind == "primary key" or (kind == "not null" and valid):
         for each in columns:
@@ -152,16 +156,21 @@ def _create_as(series: Series, action: Action, node: Node) -> None:
     _create_into(series, action, node.into, kind, node.if_not_exists)
 
 
-def _select_into(series: Series, action: Action, node: Node) -> None:
+def _selected(series: Series, action: Action, node: Node) -> None:
+    """SELECT INTO, and set_config(), as dumps of pg_dump begin."""
     if node.intoClause:
         _create_into(series, action, node.intoClause, TABLE, False)
+    for target in node.targetList or () if not node.fromClause else ():
+        setting, path = configured(target.val) or ("", "")
+        if setting == "search_path":
+            series.path = _path([path])
 
 
 def _create_into(series: Series, action: Action, into: Node, kind: str, if_not_exists: bool) -> None:
     name = relation_name(into.rel)
     if if_not_exists and series.relation(name):
         return
-    relation = Relation(name, kind, series.version, temporary=into.rel.relpersistence == "t")
+    relation = Relation(name, kind, series.version, temporary=is_temporary(into.rel))
     relation.populated = not into.skipData
     relation.loaded = None if into.skipData else action
     _register(series, relation, action)
@@ -170,17 +179,17 @@ def _create_into(series: Series, action: Action, into: Node, kind: str, if_not_e
 def _create_view(series: Series, action: Action, node: Node) -> None:
     name = relation_name(node.view)
     if not (node.replace and series.relation(name)):
-        _register(series, Relation(name, VIEW, series.version, node.view.relpersistence == "t"), action)
+        _register(series, Relation(name, VIEW, series.version, is_temporary(node.view)), action)
 
 
 def _register(series: Series, relation: Relation, action: Action, owes: bool = True) -> None:
     # An unqualified name may end in any schema of the path: it is found under each of them.
-    for candidate in series.candidates(relation.name):
+    name = Name("", relation.name.name) if relation.temporary else relation.name
+    for candidate in series.candidates(name):
         series.relations[candidate] = relation
     if relation.temporary:
         series.relations[Name("pg_temp", relation.name.name)] = relation
-        return
-    if owes:
+    elif owes:
         series.made.append(Made(relation, None, action, series.version))
 
 
@@ -238,8 +247,15 @@ def _validated(series: Series, _action: Action, relation: Relation, command: Nod
                     relation.columns[name].not_null = True
 
 
-def _dropped_constraint(_series: Series, _action: Action, relation: Relation, command: Node) -> None:
-    relation.constraints.pop(command.name, None)
+def _dropped_constraint(_series: Series, action: Action, relation: Relation, command: Node) -> None:
+    constraint = relation.constraints.pop(command.name, None)
+    if constraint is None:
+        return
+    relation.dropped.append((constraint, action))
+    if constraint.kind == "not null":
+        for name in constraint.columns:
+            if name in relation.columns:
+                relation.columns[name].not_null = False
 
 
 def _set_type(_series: Series, _action: Action, relation: Relation, command: Node) -> None:
@@ -284,10 +300,33 @@ def _renamed(series: Series, _action: Action, node: Node) -> None:
         if relation and column:
             column.name = node.newname
             relation.columns[column.name] = column
+    elif node.renameType == ObjectType.OBJECT_TABCONSTRAINT:
+        _rename_constraint(series.relation(relation_name(node.relation)), node.subname, node.newname)
+    elif node.renameType == ObjectType.OBJECT_INDEX:
+        _rename_index(series, relation_name(node.relation), node.newname)
     elif node.renameType in _RELATIONS:
         _move(series, relation_name(node.relation), name=node.newname)
     elif node.renameType in _THINGS and node.object is not None:
         _move_thing(series, _THINGS[node.renameType], listed_name(node.object), name=node.newname)
+
+
+def _rename_constraint(relation: Optional[Relation], old: str, new: str) -> None:
+    constraint = relation.constraints.pop(old, None) if relation else None
+    if relation and constraint:
+        constraint.name = new
+        relation.constraints[new] = constraint
+
+
+def _rename_index(series: Series, old: Name, new: str) -> None:
+    """An index, and the constraint that it stands behind: the two have one name."""
+    index = series.index(old)
+    for known in [key for key, value in series.indexes.items() if index and value is index]:
+        series.indexes[Name(known.schema, new)] = series.indexes.pop(known)
+    schemas = {name.schema for name in series.candidates(old)}
+    for name, relation in series.relations.items():
+        constraint = relation.constraints.get(old.name) if name.schema in schemas else None
+        if constraint and constraint.kind in _WITH_INDEX:
+            _rename_constraint(relation, old.name, new)
 
 
 def _moved(series: Series, _action: Action, node: Node) -> None:
@@ -401,7 +440,7 @@ def _create_schema(series: Series, action: Action, node: Node) -> None:
 
 def _create_sequence(series: Series, action: Action, node: Node) -> None:
     name = relation_name(node.sequence)
-    if not (node.if_not_exists and series.thing("sequence", name)) and node.sequence.relpersistence != "t":
+    if not (node.if_not_exists and series.thing("sequence", name)) and not is_temporary(node.sequence):
         _register_thing(series, Thing("sequence", name, series.version), action)
 
 
@@ -464,7 +503,7 @@ _NOTED: dict[type, Callable[[Series, Action, Node], None]] = {
     ast.CreateStmt: _create_table,
     ast.CreateForeignTableStmt: lambda series, action, node: _create_table(series, action, node.base),
     ast.CreateTableAsStmt: _create_as,
-    ast.SelectStmt: _select_into,
+    ast.SelectStmt: _selected,
     ast.ViewStmt: _create_view,
     ast.IndexStmt: _create_index,
     ast.AlterTableStmt: _alter_table,

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
@@ -20,7 +20,15 @@ from ansible.module_utils.runbook.lint.rules import own_rules
 from ansible.module_utils.runbook.lint.series import NEW_HERE, NEW_PENDING, Series
 from ansible.module_utils.runbook.lint.squawk import ask_squawk
 from ansible.module_utils.runbook.lint.suppression import Suppression, complaints, read_suppressions
-from ansible.module_utils.runbook.lint.units import NEWEST_SERVER, ROUTINE, Action, Mistake, SourceFile, read_source
+from ansible.module_utils.runbook.lint.units import (
+    NEWEST_SERVER,
+    ROUTINE,
+    Action,
+    Mistake,
+    SourceFile,
+    read_source,
+    with_inner,
+)
 from ansible.module_utils.runbook.migration import Folder, read_folder
 from pglast import ast
 
@@ -145,7 +153,7 @@ class _Linter:
 
     def _ask_squawk(self) -> dict[int, set[str]]:
         """By the identity of each action that is judged, which of squawk's rules apply to it."""
-        actions = [action for source in self._judged for action in _all(source.actions) if _for_squawk(action)]
+        actions = [action for source in self._judged for action in with_inner(source.actions) if _for_squawk(action)]
         answers = ask_squawk([action.text for action in actions], self._server)
         return {id(action): answer for action, answer in zip(actions, answers)}
 
@@ -235,13 +243,6 @@ class _Linter:
     def _shown(self, file: str) -> str:
         folder = self._wanted.shown if self._wanted.shown is not None else str(self._wanted.directory)
         return f"{folder}/{file}"
-
-
-def _all(actions: Sequence[Action]) -> Iterator[Action]:
-    """The actions with everything inside of them."""
-    for action in actions:
-        yield action
-        yield from _all(action.inner)
 
 
 def _for_squawk(action: Action) -> bool:

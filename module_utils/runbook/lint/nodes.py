@@ -3,17 +3,28 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Optional
 
 from pglast import ast
-from pglast.enums import A_Expr_Kind, BoolExprType, ConstrType, NullTestType
+from pglast.enums import BoolExprType, ConstrType, NullTestType
 from pglast.stream import RawStream
 
 Node = Any
 """A node of a parse tree; pglast has one class for each of PostgreSQL's several hundred."""
+
+
+_ATTRIBUTES = (
+    ConstrType.CONSTR_ATTR_DEFERRABLE,
+    ConstrType.CONSTR_ATTR_NOT_DEFERRABLE,
+    ConstrType.CONSTR_ATTR_DEFERRED,
+    ConstrType.CONSTR_ATTR_IMMEDIATE,
+    ConstrType.CONSTR_ATTR_ENFORCED,
+    ConstrType.CONSTR_ATTR_NOT_ENFORCED,
+)
 
 
 class Name(NamedTuple):
@@ -56,6 +67,11 @@ def relation_name(relation: Node) -> Name:
     return Name(relation.schemaname or "", relation.relname)
 
 
+def is_temporary(relation: Node) -> bool:
+    """Whether a RangeVar is that of a temporary table that is made."""
+    return bool(relation.relpersistence == "t" or relation.schemaname == "pg_temp")
+
+
 def listed_name(names: Node) -> Name:
     """The name in a list of strings, such as that of a function; a type's name comes with its TypeName."""
     if isinstance(names, ast.TypeName):
@@ -82,8 +98,15 @@ def type_of(type_name: Node) -> Type:
 
 
 def constraints(column: Node, *kinds: ConstrType) -> list[Node]:
-    """The constraints of a ColumnDef that are of one of these kinds."""
-    return [item for item in column.constraints or () if item.contype in kinds]
+    """The constraints of a ColumnDef that are of one of these kinds, but for those NOT ENFORCED: nobody checks them."""
+    items = column.constraints or ()
+    return [item for at, item in enumerate(items, start=1) if item.contype in kinds and _is_enforced(items[at:])]
+
+
+def _is_enforced(following: tuple[Node, ...]) -> bool:
+    """Whether a column's constraint is enforced, by what follows it: its attributes are items of their own."""
+    attributes = itertools.takewhile(lambda item: item.contype in _ATTRIBUTES, following)
+    return all(item.contype != ConstrType.CONSTR_ATTR_NOT_ENFORCED for item in attributes)
 
 
 def has_option(options: Node, name: str) -> bool:
@@ -112,6 +135,11 @@ def text_of(value: Node) -> Optional[str]:
     return None
 
 
+def is_null(value: Node) -> bool:
+    """Whether a value is the constant NULL, casts removed."""
+    return is_null(value.arg) if isinstance(value, ast.TypeCast) else isinstance(value, ast.A_Const) and value.isnull
+
+
 def column_of(expression: Node) -> Optional[str]:
     """The column that an expression is nothing but, casts removed; None for every other expression."""
     if isinstance(expression, ast.TypeCast):
@@ -137,34 +165,12 @@ def not_null_columns(expression: Node) -> set[str]:
     }
 
 
-def always_true(condition: Node, filled: Collection[str] = ()) -> bool:
-    """Whether a condition lets every row through: missing, ``true``, or something compared with itself, or
-    two different constants.
-
-    Parameters:
-        filled: columns that are never NULL, so that ``IS NOT NULL`` lets every row through as well.
-    """
-    if condition is None or text_of(condition) in ("true", "t"):
-        return True
-    if isinstance(condition, ast.BoolExpr):
-        parts = [always_true(part, filled) for part in condition.args]
-        if condition.boolop == BoolExprType.NOT_EXPR:
-            return text_of(condition.args[0]) in ("false", "f")
-        return all(parts) if condition.boolop == BoolExprType.AND_EXPR else any(parts)
-    if isinstance(condition, ast.A_Expr) and condition.kind == A_Expr_Kind.AEXPR_OP:
-        left, right = (_fixed(side) for side in (condition.lexpr, condition.rexpr))
-        operator = condition.name[-1].sval
-        if operator == "<>":
-            return None not in (text_of(condition.lexpr), text_of(condition.rexpr)) and left != right
-        return left is not None and left == right and operator == "="
-    if isinstance(condition, ast.NullTest) and condition.nulltesttype == NullTestType.IS_NOT_NULL:
-        return column_of(condition.arg) in filled
-    return False
-
-
-def _fixed(side: Node) -> Optional[str]:
-    """A constant or a column, as text to compare."""
-    return sql(side) if isinstance(side, ast.ColumnRef) else text_of(side)
+def configured(call: Node) -> Optional[tuple[str, str]]:
+    """The setting and the value of a call of set_config(), None for everything else."""
+    if not isinstance(call, ast.FuncCall) or listed_name(call.funcname).name != "set_config":
+        return None
+    given = [text_of(argument) for argument in (call.args or ())[:2]]
+    return None if None in given or len(given) < 2 else (str(given[0]).lower(), str(given[1]))
 
 
 def sql(node: Node) -> str:

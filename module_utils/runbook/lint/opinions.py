@@ -8,7 +8,7 @@ column has, the CHECK that proves it to be without NULL, the view that takes a r
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import Callable, Optional
 
 from ansible.module_utils.runbook.lint.hit import Hit, one_line, with_word
@@ -18,6 +18,8 @@ from ansible.module_utils.runbook.lint.nodes import (
     Type,
     column_of,
     constraints,
+    is_null,
+    is_temporary,
     listed_name,
     not_null_columns,
     relation_name,
@@ -64,7 +66,7 @@ _TABLES = (ObjectType.OBJECT_TABLE, ObjectType.OBJECT_FOREIGN_TABLE, ObjectType.
 def new_columns(action: Action) -> list[Node]:
     """The columns that CREATE TABLE or ADD COLUMN makes, but for temporary tables."""
     node = action.node
-    if isinstance(node, ast.CreateStmt) and node.relation.relpersistence != "t":
+    if isinstance(node, ast.CreateStmt) and not is_temporary(node.relation):
         return [element for element in node.tableElts or () if isinstance(element, ast.ColumnDef)]
     command = command_of(action, AlterTableType.AT_AddColumn)
     return [command.def_] if command else []
@@ -223,7 +225,9 @@ def required(action: Action, series: Series) -> Iterator[Hit]:
     if command is None or not constraints(command.def_, ConstrType.CONSTR_NOTNULL):
         return
     filled = (ConstrType.CONSTR_DEFAULT, ConstrType.CONSTR_IDENTITY, ConstrType.CONSTR_GENERATED)
-    if constraints(command.def_, *filled) or "serial" in type_of(command.def_.typeName).name:
+    if any(not is_null(item.raw_expr) for item in constraints(command.def_, *filled)):
+        return
+    if "serial" in type_of(command.def_.typeName).name:
         return
     table, column = table_of(action), command.def_.colname
     facts = {"column": column, "rewrite": prove_not_null(table, column)}
@@ -233,23 +237,34 @@ def required(action: Action, series: Series) -> Iterator[Hit]:
 def not_null(action: Action, series: Series) -> Iterator[Hit]:
     """SET NOT NULL that nothing proves."""
     command = command_of(action, AlterTableType.AT_SetNotNull)
-    if command and not proven(series.relation(table_of(action)), command.name, action.drops):
-        facts = {"column": command.name, "rewrite": prove_not_null(table_of(action), command.name)}
-        yield Hit("adding-not-nullable-field", action, table_of(action), facts)
+    if command and not proven(series.relation(table_of(action)), command.name):
+        yield unproven(action, command.name, series)
 
 
-def proven(relation: Optional[Relation], column: str, drops: Collection[str] = ()) -> bool:
+def unproven(action: Action, column: str, series: Series) -> Hit:
+    """A column becomes NOT NULL without a proof; where the proof was dropped, the hit says so."""
+    table = table_of(action)
+    relation = series.relation(table)
+    facts = {"column": column, "reason": "", "rewrite": prove_not_null(table, column)}
+    for constraint, drop in relation.dropped if relation else ():
+        if constraint.kind == "check" and constraint.valid and column in not_null_columns(constraint.expression):
+            where = f"line {drop.line}" if drop.file == action.file else f"{drop.file}, line {drop.line}"
+            facts["reason"] = f": CHECK {constraint.name} proved {column}, but is dropped before ({where})"
+    return Hit("adding-not-nullable-field", action, table, facts)
+
+
+def proven(relation: Optional[Relation], column: str) -> bool:
     """Whether a column cannot hold NULL, or a valid CHECK says so, which PostgreSQL 12 and newer believes."""
     if relation is None:
         return False
     known = relation.columns.get(column)
     return (known is not None and known.not_null) or any(
-        column in not_null_columns(expression) for expression in relation.valid_checks(drops)
+        column in not_null_columns(expression) for expression in relation.valid_checks()
     )
 
 
 def prove_not_null(table: Name, column: str) -> str:
-    """The steps to NOT NULL. To drop the CHECK in the same ALTER TABLE would take the proof away: drops come first."""
+    """The steps to NOT NULL. An ALTER TABLE drops first: in the same one, DROP CONSTRAINT would take the proof away."""
     return (
         f"ALTER TABLE {table} ADD CONSTRAINT {column}_filled CHECK ({column} IS NOT NULL) NOT VALID; "
         f"ALTER TABLE {table} VALIDATE CONSTRAINT {column}_filled; "
@@ -436,10 +451,10 @@ def counting(action: Action, _series: Series) -> Iterator[Hit]:
 
 
 def style(rule: str) -> Opinion:
-    """A rule about new columns that needs no second look."""
+    """A rule about the types of new columns, and new types of columns, that needs no second look."""
 
     def judged(action: Action, _series: Series) -> Iterator[Hit]:
-        if new_columns(action):
+        if new_columns(action) or command_of(action, AlterTableType.AT_AlterColumnType):
             yield Hit(rule, action, table_of(action), ageless=True)
 
     return judged

@@ -144,9 +144,9 @@ _RULES = (
         "adding-not-nullable-field",
         ERROR,
         TIME,
-        "SET NOT NULL reads all of {table} while nobody can use it.",
+        "SET NOT NULL reads all of {table} while nobody can use it{reason}.",
         "ACCESS EXCLUSIVE is held until every row has been looked at, unless a valid CHECK already proves it.",
-        "Prove it with a CHECK first, in three files: {rewrite}",
+        "Prove it with a CHECK first, in three files, and drop that CHECK behind SET NOT NULL: {rewrite}",
         squawk=True,
     ),
     Rule(
@@ -255,9 +255,9 @@ _RULES = (
         "triggers-left-disabled",
         WARNING,
         NEVER,
-        "The file disables {name} on {table} and does not enable it again.",
-        "Whatever it keeps in order is no longer kept in order, and nobody sees that from the table.",
-        "Enable it again in the same file, which is one transaction; what nobody needs any more is dropped.",
+        "The file disables {name} on {table} and does not enable all of that again.",
+        "What triggers keep in order is no longer kept in order, and nobody sees that from the table.",
+        "Enable it again in the same file, which is one transaction; what nobody needs any more is dropped: {rewrite}",
     ),
     Rule(
         "dropping-primary-key",
@@ -265,8 +265,7 @@ _RULES = (
         NEVER,
         "Without {name}, {table} has no primary key.",
         "Two rows may be the same from then on, and logical replication refuses to update or delete any.",
-        "Build the new unique index concurrently first, then exchange the two in one statement: ALTER TABLE … DROP "
-        "CONSTRAINT …, ADD PRIMARY KEY USING INDEX ….",
+        "Build the new unique index concurrently first, then exchange the two in one statement: {rewrite}",
     ),
     Rule(
         "create-rule",

@@ -3,21 +3,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from typing import Optional
 
 from ansible.module_utils.runbook.lint import opinions
-from ansible.module_utils.runbook.lint.finding import WARNING
+from ansible.module_utils.runbook.lint.all_rows import without_where
 from ansible.module_utils.runbook.lint.hit import Hit, one_line, with_word
 from ansible.module_utils.runbook.lint.nodes import (
     Name,
     Node,
-    always_true,
     has_option,
+    is_temporary,
     listed_name,
     relation_name,
-    sql,
     text_of,
     type_of,
     walk,
@@ -26,10 +23,10 @@ from ansible.module_utils.runbook.lint.opinions import added_constraints, comman
 from ansible.module_utils.runbook.lint.partitions import bounds_proven, partition_check
 from ansible.module_utils.runbook.lint.plpgsql import changes_schema
 from ansible.module_utils.runbook.lint.safeguards import SAFEGUARDS
-from ansible.module_utils.runbook.lint.series import Relation, Series
-from ansible.module_utils.runbook.lint.units import FILE, ROUTINE, Action
+from ansible.module_utils.runbook.lint.series import Series
+from ansible.module_utils.runbook.lint.units import BLOCK, ROUTINE, Action, with_inner
 from pglast import ast
-from pglast.enums import AlterTableType, CmdType, ConstrType, MergeMatchKind
+from pglast.enums import AlterTableType, ConstrType
 
 _LOCK_MODES = {5: "SHARE", 6: "SHARE ROW EXCLUSIVE", 7: "EXCLUSIVE", 8: "ACCESS EXCLUSIVE"}
 """The modes that keep others from writing or reading, by their numbers in ``lockdefs.h``."""
@@ -72,6 +69,7 @@ def missed_by_squawk(action: Action, series: Series) -> Iterator[Hit]:
     if command_of(action, AlterTableType.AT_AddColumn):
         yield from opinions.default(action, series)
         yield from opinions.check(action, series)
+        yield from opinions.required(action, series)
     elif isinstance(node, ast.ReindexStmt) and not has_option(node.params, "concurrently"):
         yield from opinions.reindex(action, series)
     elif isinstance(node, ast.AlterDomainStmt) and node.subtype == "O":  # SET NOT NULL
@@ -86,8 +84,7 @@ def primary_key_on_nullable_columns(action: Action, series: Series) -> Iterator[
         relation = series.relation(table)
         for column in index.columns if index and relation else ():
             if column and column in (relation.columns if relation else ()) and not proven(relation, column):
-                facts = {"column": column, "rewrite": opinions.prove_not_null(table, column)}
-                yield Hit("adding-not-nullable-field", action, table, facts)
+                yield opinions.unproven(action, column, series)
 
 
 def exclusion(action: Action, _series: Series) -> Iterator[Hit]:
@@ -182,52 +179,6 @@ def concurrently_if_not_exists(action: Action, _series: Series) -> Iterator[Hit]
 # Data
 
 
-def without_where(action: Action, series: Series) -> Iterator[Hit]:
-    """UPDATE, DELETE and MERGE that change all rows, also inside WITH, blocks and functions."""
-    if isinstance(action.node, ast.RuleStmt):
-        return  # its action gets the condition of the query that it stands for
-    for node in walk(action.node):
-        if not isinstance(node, (ast.UpdateStmt, ast.DeleteStmt, ast.MergeStmt)):
-            continue
-        table = relation_name(node.relation)
-        reason = _why_all_rows(node, series.relation(table))
-        if reason and not _is_common_table(action.node, table):
-            facts = {"reason": reason, "rewrite": f"{one_line(_head(node, table), 120)} WHERE id BETWEEN … AND …;"}
-            severity = WARNING if action.place == ROUTINE else ""
-            yield Hit("missing-where", action, table, facts, severity=severity)
-
-
-def _why_all_rows(node: Node, relation: Optional[Relation]) -> str:
-    """What is missing in a statement that changes every row of a table; empty if it does not."""
-    if isinstance(node, ast.MergeStmt):
-        whole = always_true(node.joinCondition) and any(
-            when.matchKind == MergeMatchKind.MERGE_WHEN_MATCHED
-            and when.commandType in (CmdType.CMD_UPDATE, CmdType.CMD_DELETE)
-            and always_true(when.condition)
-            for when in node.mergeWhenClauses
-        )
-        return "MERGE whose ON is always true" if whole else ""
-    verb, others = ("UPDATE", node.fromClause) if isinstance(node, ast.UpdateStmt) else ("DELETE", node.usingClause)
-    if node.whereClause is None:
-        return f"{verb} without WHERE"
-    # With other tables beside it, a column may be one of theirs.
-    filled = {column.name for column in relation.columns.values() if column.not_null} if relation and not others else ()
-    return f"{verb} whose WHERE is always true" if always_true(node.whereClause, filled) else ""
-
-
-def _head(node: Node, table: Name) -> str:
-    """The statement up to its WHERE, as a safe one would begin."""
-    if isinstance(node, ast.UpdateStmt):
-        return re.split(" (?:WHERE|RETURNING) ", sql(node))[0]
-    return f"UPDATE {table} SET …" if isinstance(node, ast.MergeStmt) else f"DELETE FROM {table}"
-
-
-def _is_common_table(tree: Node, table: Name) -> bool:
-    """Whether a name without a schema is one of a WITH clause."""
-    names = {node.ctename for node in walk(tree) if isinstance(node, ast.CommonTableExpr)}
-    return not table.schema and table.name in names
-
-
 def truncated(action: Action, _series: Series) -> Iterator[Hit]:
     """TRUNCATE."""
     node = action.node
@@ -280,30 +231,33 @@ def _loads_many(action: Action) -> bool:
 
 def ddl_in_block(action: Action, series: Series) -> Iterator[Hit]:
     """A change of the schema inside a DO block, or in a function that the file calls."""
-    if action.place == FILE:
-        yield from _called_functions(action, series)
-    elif _is_hidden_change(action, series):
+    yield from _called_functions(action, series)
+    if action.place == BLOCK and _is_hidden_change(action, series):
         yield Hit("ddl-in-do-block", action, None, {"reason": _shown(action)})
 
 
 def ddl_in_function(action: Action, series: Series) -> Iterator[Hit]:
     """A change of the schema in the body of a function."""
     if action.place == ROUTINE and _is_hidden_change(action, series):
-        owner = next(
-            (
-                listed_name(outer.node.funcname)
-                for outer in series.source.actions
-                if isinstance(outer.node, ast.CreateFunctionStmt) and outer.statement == action.statement
-            ),
-            "",
-        )
-        yield Hit("ddl-in-function", action, None, {"name": str(owner), "reason": _shown(action)})
+        facts = {"name": str(_owner(action, series)), "reason": _shown(action)}
+        yield Hit("ddl-in-function", action, None, facts)
+
+
+def _owner(action: Action, series: Series) -> Name:
+    """The function that an action is inside of."""
+    return next(
+        listed_name(outer.node.funcname)
+        for outer in with_inner(series.source.actions)
+        if isinstance(outer.node, ast.CreateFunctionStmt) and any(each is action for each in with_inner(outer.inner))
+    )
 
 
 def _called_functions(action: Action, series: Series) -> Iterator[Hit]:
-    """The functions that a statement of the file calls and that change the schema."""
+    """The functions that a statement calls and that change the schema."""
     node = action.node
-    if not isinstance(node, (ast.SelectStmt, ast.CallStmt)):
+    if not isinstance(node, (ast.SelectStmt, ast.CallStmt, ast.InsertStmt, ast.UpdateStmt, ast.DeleteStmt)):
+        return
+    if not any(kind == "function" for kind, _ in series.things):  # a look at each node takes time
         return
     for call in walk(node):
         function = series.thing("function", listed_name(call.funcname)) if isinstance(call, ast.FuncCall) else None
@@ -318,21 +272,21 @@ def _is_hidden_change(action: Action, series: Series) -> bool:
     if node is None:
         return changes_schema(action.text)
     if isinstance(node, ast.SelectStmt):
-        return bool(node.intoClause) and node.intoClause.rel.relpersistence != "t"
+        return bool(node.intoClause) and not is_temporary(node.intoClause.rel)
     return not isinstance(node, _HARMLESS_IN_A_BLOCK) and not _is_temporary(node, series)
 
 
 def _is_temporary(node: Node, series: Series) -> bool:
     """Whether only temporary tables are concerned, which nobody else sees."""
     if isinstance(node, ast.CreateTableAsStmt):
-        return bool(node.into.rel.relpersistence == "t")
+        return is_temporary(node.into.rel)
     if isinstance(node, ast.DropStmt):
         names = [listed_name(item) for item in node.objects if not isinstance(item, ast.ObjectWithArgs)]
         return bool(names) and all(_known_temporary(name, series) for name in names)
     target = getattr(node, "relation", None) or getattr(node, "view", None)
     if not isinstance(target, ast.RangeVar):
         return False
-    return target.relpersistence == "t" or _known_temporary(relation_name(target), series)
+    return is_temporary(target) or _known_temporary(relation_name(target), series)
 
 
 def _known_temporary(name: Name, series: Series) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Optional, Union
 
 from ansible.module_utils.runbook.lint.finding import Size
-from ansible.module_utils.runbook.lint.nodes import Name, Node, Type
+from ansible.module_utils.runbook.lint.nodes import Name, Node, Type, is_temporary
 from ansible.module_utils.runbook.lint.units import ROUTINE, Action, SourceFile
 from ansible.module_utils.runbook.migration import Migration
 from pglast import ast
@@ -76,6 +76,7 @@ class Relation:
         key: of a partitioned table, the columns of its partition key.
         strategy: of a partitioned table, ``r``, ``l`` or ``h``.
         populated: of a materialized view, whether it was computed yet.
+        dropped: the constraints that it had once, each with what dropped it.
     """
 
     name: Name
@@ -89,14 +90,11 @@ class Relation:
     strategy: str = ""
     populated: bool = True
     commented: bool = False
+    dropped: list[tuple[Constraint, Action]] = field(default_factory=list)
 
-    def valid_checks(self, without: Collection[str] = ()) -> list[Node]:
-        """The expressions of its CHECKs that all rows are known to satisfy, but for those with these names."""
-        return [
-            item.expression
-            for name, item in self.constraints.items()
-            if item.kind == "check" and item.valid and name not in without
-        ]
+    def valid_checks(self) -> list[Node]:
+        """The expressions of its CHECKs that all rows are known to satisfy."""
+        return [item.expression for item in self.constraints.values() if item.kind == "check" and item.valid]
 
 
 @dataclass
@@ -242,6 +240,6 @@ def _temporary_tables(action: Action) -> Iterator[str]:
     for inner in action.inner:
         node = inner.node.into.rel if isinstance(inner.node, ast.CreateTableAsStmt) else None
         target = inner.node.relation if isinstance(inner.node, ast.CreateStmt) else node
-        if target is not None and target.relpersistence == "t" and inner.place == ROUTINE:
+        if target is not None and is_temporary(target) and inner.place == ROUTINE:
             yield str(target.relname)
         yield from _temporary_tables(inner)

@@ -8,7 +8,7 @@ inside a DO block or a function. A rule therefore never has to look at more than
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
@@ -31,6 +31,7 @@ NEWEST_SERVER = 180000
 # Larger INSERTs hold data: their grammar is checked, but no tree of Python objects is made of a million constants.
 _LARGE = 64 * 1024
 _DEEPEST = 3
+_DROPS = (AlterTableType.AT_DropColumn, AlterTableType.AT_DropConstraint)
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,6 @@ class Action:
         dynamic: whether EXECUTE runs it.
         data: the rows of a COPY FROM stdin, counted; 0 for everything else.
         inner: for DO and CREATE FUNCTION, what is inside.
-        drops: constraints that the same ALTER TABLE drops, which PostgreSQL does first wherever it stands.
     """
 
     text: str
@@ -59,7 +59,6 @@ class Action:
     dynamic: bool = False
     data: int = 0
     inner: tuple[Action, ...] = ()
-    drops: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,6 +116,13 @@ def read_source(migration: Migration, folder: Path, server_version: int) -> Sour
     return found
 
 
+def with_inner(actions: Sequence[Action]) -> Iterator[Action]:
+    """The actions with everything inside of them."""
+    for action in actions:
+        yield action
+        yield from with_inner(action.inner)
+
+
 def _mistake(error: RunbookError, name: str) -> Mistake:
     """A refusal by the engine, without the place that its sentence begins with."""
     file, line = str(error.details.get("file", name)), int(str(error.details.get("line", 1)))
@@ -171,10 +177,12 @@ def _expanded(action: Action, depth: int = 0) -> Iterator[Action]:
     """The action itself, or its subcommands; a block and a function with what is inside."""
     node = action.node
     if isinstance(node, ast.AlterTableStmt) and len(node.cmds) > 1:
-        yield from _subcommands(action)
+        # Wherever a DROP stands among them, PostgreSQL does it first (AT_PASS_DROP in tablecmds.c).
+        yield from sorted(_subcommands(action), key=lambda single: single.node.cmds[0].subtype not in _DROPS)
     elif isinstance(node, (ast.DoStmt, ast.CreateFunctionStmt)) and depth < _DEEPEST:
-        place = BLOCK if isinstance(node, ast.DoStmt) else ROUTINE
-        yield replace(action, inner=tuple(_inside(action, place if action.place == FILE else action.place, depth)))
+        # A block in a function runs when the function does, and a function in a block when somebody calls it.
+        place = BLOCK if isinstance(node, ast.DoStmt) and action.place != ROUTINE else ROUTINE
+        yield replace(action, inner=tuple(_inside(action, place, depth)))
     elif isinstance(node, ast.CreateSchemaStmt) and node.schemaElts:
         yield action
         for element in node.schemaElts:
@@ -196,7 +204,6 @@ def _subcommands(action: Action) -> Iterator[Action]:
     content = action.text.encode()
     pieces = _comma_pieces(content)
     head, spans = pieces if pieces else ("", [])
-    drops = tuple(one.name for one in action.node.cmds if one.subtype == AlterTableType.AT_DropConstraint)
     for at, command in enumerate(action.node.cmds):
         single = ast.AlterTableStmt(
             relation=action.node.relation,
@@ -208,9 +215,9 @@ def _subcommands(action: Action) -> Iterator[Action]:
             begin, end = spans[at]
             text = f"{head}{content[begin:end].decode()}"
             line = action.line + content.count(b"\n", 0, begin)
-            yield replace(action, text=text, node=single, line=line, drops=drops)
+            yield replace(action, text=text, node=single, line=line)
         else:
-            yield replace(action, node=single, drops=drops)
+            yield replace(action, node=single)
 
 
 def _comma_pieces(content: bytes) -> Optional[tuple[str, list[tuple[int, int]]]]:

@@ -1,0 +1,8 @@
+-- raises: adding-not-nullable-field
+ALTER TABLE cm.account ADD CONSTRAINT email_filled CHECK (email IS NOT NULL) NOT VALID;
+-- == next file ==
+ALTER TABLE cm.account VALIDATE CONSTRAINT email_filled;
+-- == next file ==
+ALTER TABLE cm.account RENAME CONSTRAINT email_filled TO email_there;
+-- == next file ==
+ALTER TABLE cm.account DROP CONSTRAINT email_there, ALTER COLUMN email SET NOT NULL;

@@ -1,0 +1,3 @@
+-- raises: ban-drop-table
+CREATE TEMPORARY TABLE wanted (id bigint);
+DROP TABLE wanted, payment;

@@ -1,0 +1,7 @@
+ALTER TABLE cm.account ADD CONSTRAINT email_filled CHECK (email IS NOT NULL) NOT VALID;
+-- == next file ==
+ALTER TABLE cm.account RENAME CONSTRAINT email_filled TO email_there;
+ALTER TABLE cm.account VALIDATE CONSTRAINT email_there;
+-- == next file ==
+ALTER TABLE cm.account ALTER COLUMN email SET NOT NULL;
+ALTER TABLE cm.account DROP CONSTRAINT email_there;

@@ -1,0 +1,1 @@
+MERGE INTO cm.account AS a USING cm.payment AS p ON p.id IS NOT NULL AND a.email IS NOT NULL WHEN MATCHED THEN DELETE;
