@@ -161,14 +161,25 @@ def way_back(
 def broken(validation: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
     """The checks that a migration has broken: red now and not before, as results of ``database_check`` say.
 
-    A check that could not be carried out says nothing about the database, and an error in the log may be anybody's.
+    One that could not be carried out says nothing about the database, unless it passed before and misses now what it
+    asks for, such as a column. An error in the log may be anybody's.
     """
-    known = {check["name"] for check in before.get("checks") or () if check["status"] == "failed"}
+    known = {check["name"]: check["status"] for check in before.get("checks") or ()}
     return [
         check["name"]
         for check in validation.get("checks") or ()
-        if check["red"] and check["status"] == "failed" and check["group"] != "logs" and check["name"] not in known
+        if check["red"]
+        and check["group"] != "logs"
+        and (
+            (check["status"] == "failed" and known.get(check["name"]) != "failed")
+            or (known.get(check["name"]) == "passed" and _misses_something(check))
+        )
     ]
+
+
+def _misses_something(check: Mapping[str, Any]) -> bool:
+    """Whether the server refused a check for what it names: SQLSTATE class 42, a name or a right that is not there."""
+    return check["status"] == "errored" and str((check.get("found") or {}).get("sqlstate") or "").startswith("42")
 
 
 def red(

@@ -9,7 +9,7 @@ without data says nothing about one with data, so staging has to have rows where
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ APPLIED = "applied"
 """How a migration has come into the ledger if its file was run; others were taken over as they are."""
 
 _SHOWN = 5
+_NO_REASONS = ("true", "false", "yes", "no", "none", "null")
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,10 @@ class Proof:
         run: id of the run record.
         red: the checks that failed; none for a green validation.
         versions: name and checksum of each migration in the ledger then, and how it came there.
+        empty: the tables without rows then.
+        empty_before: the tables without rows when a version was applied, as far as a record says.
         rolled_back: what a later run has taken back, with its id.
+        applied_since: the versions that a later run has applied.
     """
 
     run: str
@@ -66,7 +70,9 @@ class Proof:
     identity: str
     versions: Mapping[int, tuple[str, str, str]]
     empty: frozenset[str]
+    empty_before: Mapping[int, frozenset[str]] = field(default_factory=dict)
     rolled_back: Mapping[int, str] = field(default_factory=dict)
+    applied_since: frozenset[int] = frozenset()
 
 
 def newest_proof(folder: Path, database: str) -> Proof | None:
@@ -76,17 +82,24 @@ def newest_proof(folder: Path, database: str) -> Proof | None:
         folder: of the environment's run records.
         database: the one that is to be changed. Its namesake counts; without one, the environment's only database.
     """
+    runs = [run for run in record.newest_first(folder) if not run.get("check")]
+    names = {entry["database"] for run in runs for entry in _entries(run)}
+    meant = database if database in names or len(names) != 1 else names.pop()
+    proof: Proof | None = None
     rolled_back: dict[int, str] = {}
-    for run in record.newest_first(folder):
-        entry = _entry(run, database)
-        if entry is None:
-            continue
-        for migration in entry.get("rolled_back") or ():
-            rolled_back.setdefault(migration.get("version"), run["id"])
-        validation = entry.get("validation")
-        if validation and validation.get("outcome"):
-            return _proof(run["id"], validation, rolled_back)
-    return None
+    applied: dict[int, frozenset[str]] = {}
+    for run in runs:
+        # Of several hosts with that database all have to be green.
+        entry = max((one for one in _entries(run) if one["database"] == meant), key=_how_bad, default={})
+        validation = entry.get("validation") or {}
+        if proof is None:
+            for migration in entry.get("rolled_back") or ():
+                rolled_back.setdefault(migration.get("version"), run["id"])
+            if validation.get("outcome"):
+                proof = replace(_proof(run["id"], validation, rolled_back), applied_since=frozenset(applied))
+        for migration in entry.get("applied") or ():
+            applied.setdefault(migration.get("version"), frozenset(validation.get("empty") or ()))
+    return replace(proof, empty_before=applied) if proof else None
 
 
 def missing(
@@ -111,7 +124,10 @@ def missing(
             f"The newest validation of {environment} (run {proof.run}) was red: {failed}. Mend that, then: "
             f"{_command(environment, 'validate', start=False)}."
         ]
-    return [*_unproven(environment, proof, candidates), *_without_rows(environment, proof, target, may_lack)]
+    return [
+        *_unproven(environment, proof, candidates),
+        *_without_rows(environment, proof, candidates, target, may_lack),
+    ]
 
 
 def decide(problems: Sequence[str], environment: str, override: str) -> str:
@@ -121,10 +137,14 @@ def decide(problems: Sequence[str], environment: str, override: str) -> str:
         ``PASSED`` or ``OVERRIDDEN``.
 
     Raises:
-        RunbookError: ``promotion``, with everything that is missing.
+        RunbookError: ``promotion``, with everything that is missing; ``option`` for an override that is no reason.
     """
     if not problems:
         return PASSED
+    if override.strip().lower() in _NO_REASONS:
+        raise RunbookError(
+            f'migrate_override is "{override}", and has to be the reason, in words. Nothing was changed.', code="option"
+        )
     if override:
         return OVERRIDDEN
     raise RunbookError(
@@ -136,16 +156,9 @@ def decide(problems: Sequence[str], environment: str, override: str) -> str:
     )
 
 
-def _entry(run: Mapping[str, Any], database: str) -> Mapping[str, Any] | None:
-    """What a record says about the database, if it was a real run."""
-    if run.get("check"):
-        return None
-    entries = [entry for entry in run.get("hosts", {}).values() if isinstance(entry, Mapping) and entry.get("database")]
-    namesakes = [entry for entry in entries if entry["database"] == database]
-    if not namesakes and len({entry["database"] for entry in entries}) == 1:
-        namesakes = entries
-    # Of several hosts with that database all have to be green.
-    return max(namesakes, key=_how_bad, default=None)
+def _entries(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a record says about each database."""
+    return [entry for entry in run.get("hosts", {}).values() if isinstance(entry, Mapping) and entry.get("database")]
 
 
 def _how_bad(entry: Mapping[str, Any]) -> int:
@@ -200,25 +213,31 @@ def _unproven(environment: str, proof: Proof, candidates: Sequence[Candidate]) -
                 f"and apply it. {_command(environment, 'migrate')}."
             )
     if absent:
+        # A run that was killed has applied them, and there is nothing for another migrate to do.
+        there = {one.name for one in candidates if one.version in proof.applied_since}
         yield (
             f"{environment} has not proven {', '.join(absent)} (its newest validation is run {proof.run}). "
-            f"{_command(environment, 'migrate')}."
+            f"{_command(environment, 'validate' if there.issuperset(absent) else 'migrate')}."
         )
 
 
-def _without_rows(environment: str, proof: Proof, target: Target, may_lack: Collection[str]) -> Iterator[str]:
+def _without_rows(
+    environment: str, proof: Proof, candidates: Sequence[Candidate], target: Target, may_lack: Collection[str]
+) -> Iterator[str]:
+    """What was applied to empty tables is not proven by rows that came later."""
+    tables = proof.empty.union(*(proof.empty_before.get(candidate.version, ()) for candidate in candidates))
     empty = [
         table
-        for table in sorted(target.filled & proof.empty)
+        for table in sorted(target.filled & tables)
         if not any(fnmatchcase(table, pattern) for pattern in may_lack)
     ]
     if empty:
         more = f" and {len(empty) - _SHOWN} more" if len(empty) > _SHOWN else ""
         yield (
             f"{environment} had no rows in {', '.join(empty[:_SHOWN])}{more}, where this database has: what it proved "
-            f"says nothing about those. Bring data there (docs/promotion.md has the commands), then: "
-            f"{_command(environment, 'validate', start=False)}. Or list tables that may stay empty there in "
-            "migrate_staging_may_lack."
+            "says nothing about those. Bring this database's data there, at the version from before, and then: "
+            f"{_command(environment, 'migrate', start=False)} (docs/promotion.md has the commands). Or list tables "
+            "that may stay empty there in migrate_staging_may_lack."
         )
 
 

@@ -55,7 +55,7 @@ def _decide(params: Mapping[str, Any]) -> dict[str, Any]:
     filled = frozenset(table for table, size in params["tables"].items() if size["bytes"])
     target = promotion.Target(params["database"], params["identity"], filled)
     problems = promotion.missing(environment, proof, _candidates(params), target, params["may_lack"])
-    decision = promotion.decide(problems, environment, params["override"])
+    decision = promotion.decide(problems, environment, params["override"].strip())
     names = ", ".join(params["pending"])
     said = {
         promotion.PASSED: f"{environment} has proven {names} (run {proof.run if proof else ''}).",

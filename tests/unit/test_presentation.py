@@ -174,6 +174,10 @@ def test_a_migration_has_broken_what_fails_now_and_did_not_before() -> None:
     assert presentation.broken(checked(orphans="failed", fine="failed"), before) == ["fine"]
     assert presentation.broken(checked(strange="failed"), before) == ["strange"], "it could not even be carried out"
     assert presentation.broken(checked(fine="errored"), before) == [], "that says nothing about the database"
+    gone = checked(fine="errored", strange="errored", orphans="errored")
+    for check in gone["checks"]:
+        check["found"] = {"sqlstate": "42703"}
+    assert presentation.broken(gone, before) == ["fine"], "the column that it asked for is gone"
     assert presentation.broken(checked(log="failed"), before) == [], "an error in the log may be anybody's"
     assert presentation.broken({"red": True, "summary": "gone"}, before) == []
 

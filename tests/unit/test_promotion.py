@@ -141,3 +141,36 @@ def test_a_refusal_says_how_to_override_and_an_override_is_one() -> None:
     assert caught.value.code == "promotion" and "migrate_override" in caught.value.message
     assert caught.value.details["problems"] == ["This is missing."]
     assert promotion.decide(["This is missing."], "staging", "the shop is down") == "overridden"
+
+
+def test_rows_that_came_after_a_file_was_applied_prove_nothing_about_it(tmp_path: Path) -> None:
+    bare = validation(filled=["cm.b"], empty=["cm.a"])
+    one = {"database": "cm", "applied": [{"version": 5}], "validation": bare}
+    write(tmp_path, "20261122T100000Z-migrate", staging=one)
+    write(tmp_path, "20261122T110000Z-validate", staging={"database": "cm", "validation": validation()})
+    assert "staging had no rows in cm.a, where" in missing(tmp_path)
+    write(tmp_path, "20261122T120000Z-migrate", staging={**one, "validation": validation()})
+    assert missing(tmp_path) == "", "it was applied once more, to rows"
+
+
+def test_another_database_stands_in_only_where_the_name_was_never_seen(tmp_path: Path) -> None:
+    write(tmp_path, "20261122T110000Z-validate", staging={"database": "scratch", "validation": validation()})
+    assert missing(tmp_path) == ""
+    red = validation(outcome="red", checks=[{"name": "orphans", "status": "failed", "severity": "error"}])
+    write(tmp_path, "20261122T100000Z-validate", staging={"database": "cm", "validation": red})
+    assert "was red: orphans" in missing(tmp_path)
+
+
+def test_what_a_killed_run_has_applied_only_needs_the_checks(tmp_path: Path) -> None:
+    before = validation(versions=validation()["versions"][:1])
+    write(tmp_path, "20261122T100000Z-migrate", staging={"database": "cm", "validation": before})
+    killed = {"database": "cm", "applied": [{"version": 5}], "validation": validation(outcome=None)}
+    write(tmp_path, "20261122T110000Z-migrate", staging=killed)
+    assert "staging has not proven 005_e.sql" in missing(tmp_path)
+    assert "Run: ansible-playbook validate.yml -l staging" in missing(tmp_path)
+
+
+@pytest.mark.parametrize("override", ["False", "yes", "true "])
+def test_an_override_has_to_be_a_reason(override: str) -> None:
+    with pytest.raises(RunbookError, match="has to be the reason, in words"):
+        promotion.decide(["Something is missing."], "staging", override)
