@@ -155,7 +155,29 @@ def way_back(
     command += ["-l", host, "-e", _extra("restore_backup", backup_set), "-e", _extra("restore_confirm", database)]
     if one_of_several:
         command += ["-e", _extra("db_name", database)]
-    return f"\nTo have the database again as it was before this run:\n{shlex.join(command)}"
+    name = backup_set.rstrip("/").rpartition("/")[2]
+    return (
+        f"\nTo have the database again as it was when set {name} was taken, without what was written since:\n"
+        f"{shlex.join(command)}"
+    )
+
+
+def migrated(result: Mapping[str, Any], validation: Mapping[str, Any], host: str) -> str:
+    """What a run did to a database, or that an earlier one was ended before it had validated what it did.
+
+    Parameters:
+        result: of ``schema_migration``.
+        validation: the newest one that a run record knows; empty for none.
+        host: the inventory host the database is on.
+    """
+    said = f"{result['database']}: {result['msg']}"
+    known = validation.get("version")
+    if result.get("changed") or known in (None, result.get("version")):
+        return said
+    return (
+        f"{said} It has not been validated: the newest validation was at version {known}. "
+        f"Run: ansible-playbook validate.yml -l {host}"
+    )
 
 
 def broken(validation: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
@@ -205,11 +227,28 @@ def red(
             said, restore = _rolled_back(undone), ""
         elif not broken(validation, before.get(database, {})):
             said = "No check shows that the migration is to blame for that, so what was applied stays."
-            restore = ways_back.get(database, "")
+            restore = "" if _all_known(validation, before.get(database, {})) else ways_back.get(database, "")
         else:
             said, restore = _stopped(proofs.get(database), undone), ways_back.get(database, "")
-        paragraphs.append(f"{validation['summary']} {said}{restore}")
+        paragraphs.append(f"{validation['summary']} {_known(validation, before.get(database, {}))}{said}{restore}")
     return "\n".join(paragraphs)
+
+
+def _red_before(validation: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
+    """The checks that are red and were red before the run."""
+    known = {check["name"] for check in before.get("checks") or () if check["red"]}
+    return [check["name"] for check in validation.get("checks") or () if check["red"] and check["name"] in known]
+
+
+def _all_known(validation: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether everything that is red was red before, so that no restore would mend it."""
+    reds = [check["name"] for check in validation.get("checks") or () if check["red"]]
+    return bool(reds) and reds == _red_before(validation, before)
+
+
+def _known(validation: Mapping[str, Any], before: Mapping[str, Any]) -> str:
+    names = _red_before(validation, before)
+    return f"Red before the run already: {'; '.join(names)}. " if names else ""
 
 
 def _rolled_back(result: Mapping[str, Any]) -> str:
@@ -225,6 +264,8 @@ def _stopped(proof: Mapping[str, Any] | None, undone: Mapping[str, Any]) -> str:
         return f"Rolling it back failed: {undone.get('msg', '')}"
     if proof is None:
         return "What was applied stays, for somebody to look at."
+    if proof.get("irreversible"):
+        return f"It was not rolled back, since not every file has a way back. {proof.get('msg', '')}"
     return f"It was not rolled back, since a scratch database does not prove that. {proof.get('msg', '')}"
 
 

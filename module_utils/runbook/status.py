@@ -126,7 +126,9 @@ class Row:
         drift = drift_text(self._drift()) + (", now" if self.drift else "")
         if not found:
             return self.label, "never", "", drift
-        return self.label, f"{span(since(found['at']))} ago", result_text(found), drift
+        other = found.get("version") not in (None, self.version)
+        result = result_text(found) + (f", at version {found['version']}" if other else "")
+        return self.label, f"{span(since(found['at']))} ago", result, drift
 
     def _drift(self) -> Mapping[str, Any]:
         """What was seen now, else what the last validation has seen."""
@@ -363,6 +365,7 @@ def last_validations(folder: Path, hosts: Sequence[str]) -> dict[str, dict[str, 
             validation = entry.get("validation") or {}
             if host in found and database and validation.get("outcome") and not run.get("check"):
                 known = {key: validation.get(key) for key in ("outcome", "checks", "drift")}
+                known["version"] = max((one["version"] for one in validation.get("versions") or ()), default=None)
                 moment = run["ended_at"] or run["started_at"]
                 newest = found[host].setdefault(database, {**known, "at": moment, "run": run["id"]})
                 # A migrate makes the checks and does not look for drift.

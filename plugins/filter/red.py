@@ -112,9 +112,28 @@ def red_validation(
     )
 
 
+def migrated(results: Sequence[Result], validations: Mapping[str, Result], host: str) -> list[str]:
+    """Return a line for each database about what was done, and about a version that an earlier run left unvalidated.
+
+    Parameters:
+        results: results of ``schema_migration``.
+        validations: the newest validation by database, as the filter ``last_validations`` has them.
+        host: the inventory host they are on.
+    """
+    from ansible.module_utils.runbook import presentation
+
+    return [presentation.migrated(result, validations.get(result["database"], {}), host) for result in results]
+
+
 class FilterModule:
     """Register the filters."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {"by_database": by_database, "reds": reds, "proven": proven, "red_validation": red_validation}
+        return {
+            "by_database": by_database,
+            "reds": reds,
+            "proven": proven,
+            "red_validation": red_validation,
+            "migrated": migrated,
+        }

@@ -186,7 +186,13 @@ def test_the_story_of_a_red_validation() -> None:
     red, back = {"cm": checked(orphans="failed")}, {"cm": "\nansible-playbook restore.yml"}
     undone = {"cm": {"rolled_back": [{"name": "005_e.sql"}], "version": 4}}
     said = presentation.red(red, red, {}, {}, back)
-    assert "No check shows that the migration is to blame" in said and said.endswith("restore.yml")
+    assert "Red before the run already: orphans. No check shows that the migration is to blame" in said
+    assert "restore" not in said, "what was red before, no restore mends"
+    late = {"cm": checked(orphans="failed", log="failed")}
+    said = presentation.red(late, red, {}, {}, back)
+    assert "Red before the run already: orphans. No check" in said and said.endswith("restore.yml")
+    said = presentation.red(red, {}, {"cm": {"irreversible": [{}], "msg": "no way back"}}, {}, back)
+    assert "not every file has a way back. no way back" in said and said.endswith("restore.yml")
     said = presentation.red(red, {}, {"cm": {}}, undone, back)
     assert "Rolled back: 005_e.sql." in said and "the version is 4 again" in said and "restore" not in said
     said = presentation.red(red, {}, {"cm": {"msg": "index i is forgotten"}}, {}, back)
@@ -195,6 +201,15 @@ def test_the_story_of_a_red_validation() -> None:
         said = presentation.red(red, {}, {"cm": {}}, {"cm": failure}, back)
         assert "Rolling it back failed: no lock" in said and said.endswith("restore.yml")
     assert "for somebody to look at" in presentation.red(red, {}, {}, {}, {})
+
+
+def test_nothing_to_do_says_what_an_ended_run_has_not_validated() -> None:
+    nothing = {"database": "cm", "msg": "Version 5: nothing to do.", "version": 5, "changed": False}
+    for validation in ({}, {"version": 5}, {"version": None}):
+        assert presentation.migrated(nothing, validation, "cm-staging") == "cm: Version 5: nothing to do."
+    said = presentation.migrated(nothing, {"version": 4}, "cm-staging")
+    assert "the newest validation was at version 4. Run: ansible-playbook validate.yml -l cm-staging" in said
+    assert "validate" not in presentation.migrated({**nothing, "changed": True}, {"version": 4}, "cm-staging")
 
 
 def test_only_what_was_planned_is_run() -> None:
