@@ -163,6 +163,17 @@ def test_a_gate_that_is_switched_off_leaves_the_same_trace(project: Promotion, d
     assert history == [("not proven before: no proof was asked for, because migrate_promote_from is empty",)]
 
 
+def test_what_an_ended_run_has_not_validated_is_said(project: Promotion) -> None:
+    project.migrate("staging")
+    write(project.init, {"009_later.sql": "CREATE TABLE public.later (id int);\n"})
+    project.migrate("staging", migrate_validate=False)
+    again = project.migrate("staging")
+    assert again.changed == 0 and "It has not been validated: the newest validation was at version 1." in again.text
+    screen = project.run("status.yml", db_name=again.host["database"]).output
+    assert ", at version 1" in screen, screen
+    assert "Run: ansible-playbook validate.yml -l staging" in project.migrate("production", code=2).text
+
+
 def test_what_makes_a_check_red_is_rolled_back_when_that_is_proven(project: Promotion, database: Any) -> None:
     project.migrate("staging")
     project.migrate("production")
