@@ -222,33 +222,28 @@ def red(
     """
     paragraphs = []
     for database, validation in validations.items():
-        undone = rollbacks.get(database, {})
+        undone, known = rollbacks.get(database, {}), _red_before(validation, before.get(database, {}))
         if undone.get("rolled_back") and "code" not in undone:
             said, restore = _rolled_back(undone), ""
         elif not broken(validation, before.get(database, {})):
             said = "No check shows that the migration is to blame for that, so what was applied stays."
-            restore = "" if _all_known(validation, before.get(database, {})) else ways_back.get(database, "")
+            # What was red before, no restore of that state mends.
+            restore = ways_back.get(database, "") if known != _reds(validation) or not known else ""
         else:
             said, restore = _stopped(proofs.get(database), undone), ways_back.get(database, "")
-        paragraphs.append(f"{validation['summary']} {_known(validation, before.get(database, {}))}{said}{restore}")
+        already = f"Red before the run already: {'; '.join(known)}. " if known else ""
+        paragraphs.append(f"{validation['summary']} {already}{said}{restore}")
     return "\n".join(paragraphs)
+
+
+def _reds(validation: Mapping[str, Any]) -> list[str]:
+    return [check["name"] for check in validation.get("checks") or () if check["red"]]
 
 
 def _red_before(validation: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
     """The checks that are red and were red before the run."""
-    known = {check["name"] for check in before.get("checks") or () if check["red"]}
-    return [check["name"] for check in validation.get("checks") or () if check["red"] and check["name"] in known]
-
-
-def _all_known(validation: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
-    """Whether everything that is red was red before, so that no restore would mend it."""
-    reds = [check["name"] for check in validation.get("checks") or () if check["red"]]
-    return bool(reds) and reds == _red_before(validation, before)
-
-
-def _known(validation: Mapping[str, Any], before: Mapping[str, Any]) -> str:
-    names = _red_before(validation, before)
-    return f"Red before the run already: {'; '.join(names)}. " if names else ""
+    known = _reds(before)
+    return [name for name in _reds(validation) if name in known]
 
 
 def _rolled_back(result: Mapping[str, Any]) -> str:
