@@ -35,17 +35,27 @@ options:
     description: Folder with the migrations, on the controller.
     type: path
     required: true
+  checks:
+    description: Folder with the checks that have to have been made, on the controller. Empty for none.
+    type: path
+    default: ""
   environment:
-    description: Which environment has to have proven them. Empty for none, which is a reason to be kept as well.
+    description: The environment that the database belongs to. No other one may have run records of this very database.
     type: str
-    default: staging
+    required: true
+  promote_from:
+    description:
+      - Which environment has to have proven the migrations. Empty for none, which in C(production) is a reason to be
+        kept as well.
+    type: str
+    default: ""
   records:
     description: Folder of the run records, on the controller; by default the project's.
     type: path
     default: ""
   may_lack:
     description:
-      - Patterns of tables, as C(schema.table), that may be without rows in O(environment) though they have some here.
+      - Patterns of tables, as C(schema.table), that may be without rows in O(promote_from) though they have some here.
     type: list
     elements: str
     default: []
@@ -73,6 +83,8 @@ EXAMPLES = r"""
     identity: "{{ schema.identity }}"
     tables: "{{ schema.tables }}"
     directory: db/init
+    environment: production
+    promote_from: staging
     records: .runs
 """
 
@@ -93,5 +105,9 @@ problems:
 reason:
   description: Why they were let through without a proof.
   type: str
+  returned: success
+notes:
+  description: What to keep in the ledger's history, by version, about those that are not proven.
+  type: dict
   returned: success
 """

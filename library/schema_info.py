@@ -95,9 +95,10 @@ database:
   returned: success
 tables:
   description:
-    - The C(bytes) and the estimated C(rows) of each table and materialized view, by C(schema.table). One without
-      rows has 0 bytes; one that was never analysed has V(null) rows.
-    - When somebody has a table locked, all of them are estimates.
+    - The C(bytes) and the estimated C(rows) of each table and materialized view, by C(schema.table). V(0) rows is no
+      estimate; one that has some and was never analysed has V(null).
+    - When somebody has a table locked, the bytes are estimates. One that cannot be read, or not in time, is taken to
+      have rows unless its file is empty.
     - A partitioned table has those of its partitions. The ledger is left out.
   type: dict
   returned: if O(tables)
@@ -110,7 +111,7 @@ now:
   type: str
   returned: if O(tables)
 identity:
-  description: What tells this database from every other one, in whatever cluster.
+  description: What tells this database from every other one, in whatever cluster, until its server is started again.
   type: str
   returned: if O(tables)
 """

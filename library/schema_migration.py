@@ -132,12 +132,10 @@ options:
       - The checksums of the migrations that may be applied or rolled back, by version, as an earlier plan has them.
       - A plan with any other one is refused. Without this everything is allowed.
     type: dict
-  override:
-    description:
-      - Why files are applied that the environment before this one has not proven.
-      - It stays in the C(detail) of their entries in C(schema_version_history).
-    type: str
-    default: ""
+  notes:
+    description: What to keep in the C(detail) of their entries in C(schema_version_history), by version.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""

@@ -31,6 +31,6 @@ MIGRATION_ARGUMENTS: dict[str, dict[str, Any]] = {
     "concurrent_timeout": {"type": "str", "default": "4h"},
     "show_blocking_queries": {"type": "bool", "default": False},
     "backup_set": {"type": "str", "default": ""},
-    "override": {"type": "str", "default": ""},
+    "notes": {"type": "dict", "default": {}},
     "expected": {"type": "dict"},
 }

@@ -246,7 +246,8 @@ def refuse_twins(checks: Iterable[Check]) -> None:
 def refusal(where: str, name: str, sentence: str) -> RunbookError:
     """A check that cannot be meant, as an error; ``sentence`` goes without its full stop."""
     about = f"{where}, check {name!r}: " if name else f"{where}: "
-    return RunbookError(f"{about}{sentence}. docs/checks.md lists what a check can say.", code=CODE, where=where)
+    end = "" if sentence.endswith("?") else "."
+    return RunbookError(f"{about}{sentence}{end} docs/checks.md lists what a check can say.", code=CODE, where=where)
 
 
 def _kind_of(entry: Mapping[Any, Any], where: str, name: str) -> str:

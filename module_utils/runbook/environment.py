@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 VARIABLE = "db_environment"
-DEFAULT_ENVIRONMENTS = ("staging", "production")
+PRODUCTION = "production"
+DEFAULT_ENVIRONMENTS = ("staging", PRODUCTION)
 
 # An environment names a folder of run records, so it must be a plain file name.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")

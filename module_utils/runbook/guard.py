@@ -174,6 +174,21 @@ class Intent:
 
 
 @dataclass(frozen=True)
+class Tags:
+    """Which tasks the command line chooses.
+
+    Parameters:
+        run: ``--tags``.
+        skip: ``--skip-tags``.
+        own: the tags of the guard itself: ``always``, and those of an import of the whole playbook.
+    """
+
+    run: Sequence[str] = ("all",)
+    skip: Sequence[str] = ()
+    own: Sequence[str] = ("always",)
+
+
+@dataclass(frozen=True)
 class _Finding:
     """Something wrong about one variable of one host; equal texts of several hosts become one problem."""
 
@@ -187,6 +202,7 @@ def check(
     argument_specs: Mapping[str, Mapping[str, object]],
     hosts: Sequence[Host],
     intent: Intent,
+    tags: Tags = Tags(),
 ) -> list[str]:
     """Return every problem of the run as sentences, or an empty list when it may go on.
 
@@ -195,8 +211,9 @@ def check(
         argument_specs: ``{role name: content of its meta/argument_specs.yml}``.
         hosts: all hosts of the play.
         intent: what the run is about to do.
+        tags: which of its tasks are chosen.
     """
-    problems = [*_core_problems(controller), *_settings_problems(controller)]
+    problems = [*_core_problems(controller), *_settings_problems(controller), *_tag_problems(tags)]
     if controller.astray:
         return problems  # Without the project's settings the roles, and so the variables known, are somebody else's.
     vocabulary = Vocabulary.of_roles(argument_specs)
@@ -239,6 +256,18 @@ def _settings_problems(controller: Controller) -> Iterator[str]:
             f"points into {controller.project}. "
             f"Run from that directory, or set ANSIBLE_CONFIG={controller.project}/ansible.cfg."
         )
+
+
+def _tag_problems(tags: Tags) -> Iterator[str]:
+    """No task but the guard has a tag, unless it is that of an import; choosing by tags leaves out all the rest."""
+    meant = {*tags.own} - {"always"}
+    if {"all", "untagged"}.isdisjoint(tags.run) and meant.isdisjoint(tags.run):
+        yield (
+            f"With --tags {','.join(tags.run)} nothing but this check would run: the tasks have no tags, so that no "
+            "phase is left out by accident. Leave --tags out."
+        )
+    elif not {"all", "untagged"}.isdisjoint(tags.skip):
+        yield f"With --skip-tags {','.join(tags.skip)} nothing but this check would run. Leave --skip-tags out."
 
 
 # --- variables -------------------------------------------------------------------------------------------------------

@@ -263,7 +263,7 @@ class Validation:
             for version, _, _, name, checksum in rows or ()
         ]
         sizes = tables.items() if isinstance(tables, Mapping) else ()
-        known = {clean(name): bool(size.get("bytes")) for name, size in sizes if isinstance(size, Mapping)}
+        known = {clean(name): size.get("rows") != 0 for name, size in sizes if isinstance(size, Mapping)}
         # One that was filled when the run began counts: what was applied meanwhile has seen its rows.
         self.filled = sorted({name for name, has_rows in known.items() if has_rows} | {*self.filled} & {*known})
         self.empty = sorted(set(known) - set(self.filled))

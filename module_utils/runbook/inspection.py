@@ -43,21 +43,22 @@ _SYSTEM = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()"
 
 _DATABASE = """
 SELECT d.oid::bigint, pg_catalog.current_database()::text,
+       extract(epoch FROM pg_catalog.pg_postmaster_start_time())::bigint,
        pg_catalog.to_char(pg_catalog.clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
   FROM pg_catalog.pg_database d
  WHERE d.datname = pg_catalog.current_database()
 """
 
 # A partitioned table is as large as its partitions together, which do not count by themselves: their names come and go.
-# The size of the main file says whether there are rows, without a right to read them and without reading them; what is
-# beside it, such as TOAST, is never quite empty.
+# A main file without a byte has no rows; what is beside it, such as TOAST, is never quite empty.
 _TABLES = """
 SELECT n.nspname::text, c.relname::text,
        (SELECT coalesce(pg_catalog.sum(CASE WHEN {main} > 0 THEN {whole} END), 0)::bigint
           FROM pg_catalog.pg_class l WHERE l.oid = ANY (leaf.oids)),
        (SELECT CASE WHEN bool_and(l.reltuples >= 0 AND (l.reltuples > 0 OR l.relpages > 0))
                     THEN pg_catalog.sum(l.reltuples)::bigint END
-          FROM pg_catalog.pg_class l WHERE l.oid = ANY (leaf.oids) AND {main} > 0)
+          FROM pg_catalog.pg_class l WHERE l.oid = ANY (leaf.oids) AND {main} > 0),
+       pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  CROSS JOIN LATERAL (
        SELECT CASE WHEN c.relkind = 'p'
@@ -77,6 +78,10 @@ _ESTIMATED = {
 
 _LOCK_TIMEOUT = "5s"
 _SIZE_LOCK_TIMEOUT = "500ms"
+
+# Finding the first row of a table that was emptied takes reading what is left of it.
+_ROW_TIMEOUT = "2s"
+_ROW_TABLES = 100
 _HOLDERS = """
 SELECT a.pid, a.usename, a.application_name, a.state
   FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
@@ -175,22 +180,67 @@ def _read(session: Session, ledger: Ledger, limit: int) -> dict[str, Any]:
 
 
 def _look_at_tables(session: Session, schema: str) -> dict[str, Any]:
-    ((oid, name, now),) = session.query(_DATABASE)
-    rows = _sizes(session, schema)
+    ((oid, name, started, now),) = session.query(_DATABASE)
+    sizes = _sizes(session, schema)
+    in_doubt = [(schema, table) for schema, table, size, _, readable in sizes if size and readable]
+    empty = {(schema, table) for schema, table, size, _, _ in sizes if not size} | _empty(session, in_doubt)
     how = Ledger(schema).origins(session)
     return {
         "now": now,
         "how": {str(version): event for version, event in how},
-        "identity": f"{_system_identifier(session)}/{oid}/{name}",
+        # A server that was copied with its files has the same identifier; it was not started in the same second.
+        "identity": f"{_system_identifier(session)}/{started}/{oid}/{name}",
         "tables": {
-            f"{table_schema}.{table}": {"bytes": size, "rows": number if size else 0}
-            for table_schema, table, size, number in rows
+            f"{table_schema}.{table}": {
+                "bytes": size,
+                "rows": 0 if (table_schema, table) in empty else _at_least_one(number),
+            }
+            for table_schema, table, size, number, _ in sizes
         },
     }
 
 
+def _at_least_one(estimate: int | None) -> int | None:
+    """Statistics may be from before the first row came."""
+    return None if estimate is None else max(estimate, 1)
+
+
+def _empty(session: Session, tables: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Those of the tables that have no row, however large what was deleted has left them.
+
+    One that does not say so in time, or to whoever asks, is taken to have some.
+    """
+    groups = [tables[start : start + _ROW_TABLES] for start in range(0, len(tables), _ROW_TABLES)]
+    return set().union(*(_empty_of(session, group) for group in groups))
+
+
+def _empty_of(session: Session, tables: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+    asked = ", ".join(f"EXISTS (SELECT FROM {identifier(schema)}.{identifier(name)})" for schema, name in tables)
+    session.query("BEGIN READ ONLY")
+    session.query(
+        f"SET LOCAL lock_timeout = '{_SIZE_LOCK_TIMEOUT}'; SET LOCAL statement_timeout = '{_ROW_TIMEOUT}'; "
+        "SET LOCAL row_security = off"  # policies would hide rows; this makes them an error
+    )
+    try:
+        (filled,) = session.query(f"SELECT {asked}")
+        return {table for table, has_rows in zip(tables, filled) if not has_rows}
+    except SqlError as error:
+        if error.lost:
+            raise
+        if len(tables) == 1:
+            return set()
+    finally:
+        if session.in_transaction:
+            session.query("ROLLBACK")
+    half = len(tables) // 2
+    return _empty_of(session, tables[:half]) | _empty_of(session, tables[half:])
+
+
 def _sizes(session: Session, schema: str) -> list[tuple[Any, ...]]:
-    """Of each table schema, name, bytes and rows; estimated when somebody has one of them locked."""
+    """Of each table schema, name, bytes, rows by statistics, and whether it may be read.
+
+    Bytes are estimated when somebody has one of them locked.
+    """
     session.query("BEGIN READ ONLY")
     session.query(f"SET LOCAL lock_timeout = '{_SIZE_LOCK_TIMEOUT}'")
     try:

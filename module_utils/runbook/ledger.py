@@ -361,7 +361,7 @@ class Ledger:
         """Record that a migration was rolled back."""
         return [
             Piece(f"DELETE FROM {self._table} WHERE version = {entry.version}".encode()),
-            self.event("rolled back", entry, milliseconds=milliseconds),
+            self.event("rolled back", entry, entry.note or None, milliseconds),
         ]
 
     def event(self, event: str, entry: Entry, detail: str | None = None, milliseconds: int | None = None) -> Piece:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.runbook.errors import RunbookError
+from ansible.module_utils.runbook.host_entry import RED
 from ansible.module_utils.runbook.ledger import State
 from ansible.module_utils.runbook.migration import Migration, Prepared
 from ansible.module_utils.runbook.plan import Plan, Wanted
@@ -66,6 +67,27 @@ def refuse_unconfirmed(params: Mapping[str, Any]) -> None:
             f"This changes what is in database {database}, and {said}. Nothing was done. "
             f"If you mean it, add -e rollback_confirm={database} to the command.",
             code="confirmation",
+        )
+
+
+def refuse_unguarded(skip_tags: Sequence[str], start_at_task: str | None) -> None:
+    """Refuse a run whose guard was left out: what it has not judged may be another environment's database.
+
+    Parameters:
+        skip_tags: ``--skip-tags`` of the command line.
+        start_at_task: its ``--start-at-task``. No run of this project is taken up in its middle: each finds out itself
+            what is left to do.
+
+    Raises:
+        RunbookError: ``option``.
+    """
+    left_out = f"--skip-tags {','.join(skip_tags)}" if not {"always", "tagged"}.isdisjoint(skip_tags) else ""
+    left_out = f"--start-at-task {start_at_task}" if start_at_task else left_out
+    if left_out:
+        raise RunbookError(
+            f"The guard may have been left out by {left_out}, so nobody has judged this run. Nothing was done. Leave "
+            "that out: each run finds out itself what is left to do.",
+            code="option",
         )
 
 
@@ -162,8 +184,20 @@ def way_back(
     )
 
 
+def unvalidated(result: Mapping[str, Any], validation: Mapping[str, Any]) -> bool:
+    """Whether an earlier run was ended, or failed, before it had seen the checks green at this version.
+
+    Parameters:
+        result: of a ``schema_migration`` that found nothing to do.
+        validation: the newest one that a run record knows; empty for none.
+    """
+    if result.get("version") is None or validation.get("version") is None:
+        return False
+    return bool(validation["version"] != result["version"] or validation.get("outcome") == RED)
+
+
 def migrated(result: Mapping[str, Any], validation: Mapping[str, Any], host: str) -> str:
-    """What a run did to a database, or that an earlier one was ended before it had validated what it did.
+    """What a run did to a database, or that an earlier one has left it without validation.
 
     Parameters:
         result: of ``schema_migration``.
@@ -171,11 +205,11 @@ def migrated(result: Mapping[str, Any], validation: Mapping[str, Any], host: str
         host: the inventory host the database is on.
     """
     said = f"{result['database']}: {result['msg']}"
-    known = validation.get("version")
-    if result.get("changed") or known in (None, result.get("version")):
+    if result.get("changed") or not unvalidated(result, validation):
         return said
+    red = " and red" if validation.get("outcome") == RED else ""
     return (
-        f"{said} It has not been validated: the newest validation was at version {known}. "
+        f"{said} It has not been validated: the newest validation was at version {validation['version']}{red}. "
         f"Run: ansible-playbook validate.yml -l {host}"
     )
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,13 @@ from ansible.plugins.action import ActionBase
 ansible.module_utils.__path__.extend(C.DEFAULT_MODULE_UTILS_PATH)
 
 from ansible.module_utils.runbook import promotion
+from ansible.module_utils.runbook.check_file import read_checks
+from ansible.module_utils.runbook.environment import NAME, PRODUCTION
 from ansible.module_utils.runbook.errors import RunbookError
 from ansible.module_utils.runbook.migration import read_folder
 from ansible.module_utils.runbook.project import project_directory, runs_directory
+
+_UNASKED = "no proof was asked for, because migrate_promote_from is empty"
 
 
 class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no type information
@@ -35,59 +39,87 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
                 "identity": {"type": "str", "required": True},
                 "tables": {"type": "dict", "required": True},
                 "directory": {"type": "path", "required": True},
-                "environment": {"type": "str", "default": "staging"},
+                "checks": {"type": "path", "default": ""},
+                "environment": {"type": "str", "required": True},
+                "promote_from": {"type": "str", "default": ""},
                 "records": {"type": "path", "default": ""},
                 "may_lack": {"type": "list", "elements": "str", "default": []},
                 "override": {"type": "str", "default": ""},
             }
         )
-        result.update(changed=False, database=params["database"], environment=params["environment"])
+        result.update(changed=False, database=params["database"], environment=params["promote_from"].strip())
         try:
-            result.update(_decide(params) if params["environment"] else _without_gate(params["database"]))
+            result.update(_decide(params))
         except RunbookError as error:
             result.update(error.details, failed=True, msg=error.message, code=error.code, decision="refused")
         return result
 
 
 def _decide(params: Mapping[str, Any]) -> dict[str, Any]:
-    environment, records = params["environment"], Path(params["records"] or runs_directory(C.CONFIG_FILE))
-    proof = promotion.newest_proof(records / environment, params["database"])
-    filled = frozenset(table for table, size in params["tables"].items() if size["bytes"])
-    target = promotion.Target(params["database"], params["identity"], filled)
-    problems = promotion.missing(environment, proof, _candidates(params), target, params["may_lack"])
-    decision = promotion.decide(problems, environment, params["override"].strip())
-    names = ", ".join(params["pending"])
-    said = {
-        promotion.PASSED: f"{environment} has proven {names} (run {proof.run if proof else ''}).",
-        promotion.OVERRIDDEN: f"NOT PROVEN in {environment}, and applied all the same because: {params['override']}. "
-        + " ".join(problems),
-    }
+    records, before = Path(params["records"] or runs_directory(C.CONFIG_FILE)), params["promote_from"].strip()
+    _refuse_paths(before)
+    target = _target(params)
+    problems = promotion.twins(promotion.environments_with(records, params["environment"], params["identity"]), target)
+    proof = promotion.newest_proof(records / before, params["database"]) if before else None
+    if before and not problems:
+        problems = promotion.missing(before, proof, target)
+    override = params["override"].strip()
+    decision = promotion.decide(problems, before, override)
+    unasked = decision == promotion.OFF and params["environment"] == PRODUCTION
+    reason = override if decision == promotion.OVERRIDDEN else _UNASKED if unasked else ""
+    unproven = frozenset().union(*(problem.versions for problem in problems))
     return {
         "decision": decision,
         "proof": proof.run if proof else "",
-        "problems": problems,
-        "reason": params["override"] if decision == promotion.OVERRIDDEN else "",
-        "msg": f"{params['database']}: {said[decision]}",
-    }
-
-
-def _without_gate(database: str) -> dict[str, Any]:
-    """What is said, and kept, of migrations that no other environment has to prove."""
-    reason = "no proof was asked for, because migrate_promote_from is empty"
-    return {
-        "decision": promotion.OFF,
-        "proof": "",
-        "problems": [],
+        "problems": [problem.text for problem in problems],
         "reason": reason,
-        "msg": f"{database}: NOT PROVEN anywhere: {reason}. The ledger's history will say so.",
+        "notes": {
+            str(one.version): f"not proven before: {reason}"
+            for one in target.candidates
+            if unasked or one.version in unproven
+        },
+        "msg": f"{params['database']}: {_said(decision, params, proof, reason)}{_texts(problems)}",
     }
 
 
-def _candidates(params: Mapping[str, Any]) -> list[promotion.Candidate]:
-    folder = read_folder(project_directory(C.CONFIG_FILE) / params["directory"])
+def _target(params: Mapping[str, Any]) -> promotion.Target:
+    project = project_directory(C.CONFIG_FILE)
     wanted = set(params["pending"])
-    return [
-        promotion.Candidate(one.version, one.name, one.checksum)
-        for one in folder.migrations.values()
-        if one.name in wanted
-    ]
+    migrations = read_folder(project / params["directory"]).migrations.values()
+    return promotion.Target(
+        database=params["database"],
+        candidates=[
+            promotion.Candidate(one.version, one.name, one.checksum) for one in migrations if one.name in wanted
+        ],
+        filled=promotion.filled(params["tables"], params["may_lack"]),
+        checks=_checks(project, params["checks"]),
+    )
+
+
+def _checks(project: Path, folder: str) -> frozenset[str]:
+    return frozenset(check.name for check in read_checks(project / folder, folder)) if folder else frozenset()
+
+
+def _refuse_paths(environment: str) -> None:
+    if environment and not NAME.fullmatch(environment):
+        raise RunbookError(
+            f'migrate_promote_from is "{environment}", and has to be the name of an environment, such as staging. '
+            "Nothing was changed.",
+            code="option",
+        )
+
+
+def _said(decision: str, params: Mapping[str, Any], proof: promotion.Proof | None, reason: str) -> str:
+    names, before = ", ".join(params["pending"]), params["promote_from"]
+    return {
+        promotion.PASSED: f"{before} has proven {names} (run {proof.run if proof else ''}).",
+        promotion.OVERRIDDEN: f"NOT PROVEN{f' in {before}' if before else ''}, and applied all the same because: "
+        f"{reason}.",
+        promotion.OFF: f"NOT PROVEN anywhere: {reason}. The ledger's history will say so."
+        if reason
+        else f"{names}: no other environment has to prove it.",
+    }[decision]
+
+
+def _texts(problems: Sequence[promotion.Problem]) -> str:
+    return "".join(f" {problem.text}" for problem in problems)

@@ -62,7 +62,8 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
             self._host(name, raw_get(name), vocabulary, (intent.confirm, intent.confirm_database))
             for name in task_vars["ansible_play_hosts_all"]
         ]
-        problems = guard.check(_controller(), specs, hosts, intent)
+        tags = guard.Tags(task_vars["ansible_run_tags"], task_vars["ansible_skip_tags"], self._task.tags)
+        problems = guard.check(_controller(), specs, hosts, intent, tags)
         if problems:
             return result | {"failed": True, "code": "guard", "msg": guard.refusal(problems)}
         return result | {"changed": False, "msg": guard.approval(core_version, hosts)}

@@ -58,6 +58,7 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
 
     def _migrate(self, params: dict[str, Any], task_vars: dict[str, Any], result: dict[str, Any]) -> None:
         presentation.refuse_unconfirmed(params)
+        presentation.refuse_unguarded(context.CLIARGS.get("skip_tags") or (), context.CLIARGS.get("start_at_task"))
         wanted = presentation.wanted(params)
         for _ in range(PLANS):
             folder, answer = self._look(params, task_vars)
@@ -124,14 +125,13 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
     ) -> list[tuple[Task, Prepared]]:
         """Read every file the plan runs, so that nothing starts when one of them is not usable."""
         server_version = result["server_version"]
-        note = f"not proven before: {params['override']}" if params["override"] else ""
         tasks = []
         for migration in plan.apply:
             prepared = prepare(migration, folder.path, server_version)
-            tasks.append((Task.of(Entry.of(migration, _requester(), note), prepared, rollback=False), prepared))
+            tasks.append((Task.of(_entry(migration, params), prepared, rollback=False), prepared))
         for migration, script in _rollback_scripts(plan.roll_back, params):
             prepared = prepare(script, Path(params["rollback_directory"]), server_version)
-            tasks.append((Task.of(Entry.of(migration, _requester()), prepared, rollback=True), prepared))
+            tasks.append((Task.of(_entry(migration, params), prepared, rollback=True), prepared))
         for _, prepared in tasks:
             for warning in prepared.directives.warnings:
                 self._display.warning(warning)
@@ -261,6 +261,10 @@ def _rollback_scripts(migrations: tuple[Migration, ...], params: dict[str, Any])
 
 def _entries(migrations: tuple[Migration, ...]) -> tuple[Entry, ...]:
     return tuple(Entry.of(migration, _requester()) for migration in migrations)
+
+
+def _entry(migration: Migration, params: dict[str, Any]) -> Entry:
+    return Entry.of(migration, _requester(), params["notes"].get(str(migration.version), ""))
 
 
 def _requester() -> str:

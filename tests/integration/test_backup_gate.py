@@ -137,7 +137,7 @@ def test_elsewhere_the_gate_is_open_unless_asked_for(project: Production, databa
     project.run("migrate.yml", limit="staging", migrate_backup_max_age="1h")
     assert len(project.sets()) == 1
     write(project.init, {"003_more.sql": "SELECT 1;"})
-    project.run("migrate.yml", migrate_backup_max_age="0")
+    project.run("migrate.yml", limit="staging", migrate_backup_max_age="0")
     assert len(project.sets()) == 1 and versions(database) == [1, 2, 3]
 
 

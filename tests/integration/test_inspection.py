@@ -35,6 +35,26 @@ def test_sizes_say_which_tables_have_rows(database: Any) -> None:
     assert tables["cm.day"] == {"bytes": 16384, "rows": 2}
 
 
+def test_a_table_that_was_emptied_has_no_rows(database: Any) -> None:
+    filled = "AS SELECT g AS id FROM generate_series(1, 1000) g"
+    do(
+        database,
+        f"CREATE TABLE emptied {filled}",
+        f"CREATE TABLE again {filled}",
+        "DELETE FROM emptied",
+        "DELETE FROM again",
+        "VACUUM again",
+        "INSERT INTO again VALUES (1)",
+        f"CREATE TABLE hidden {filled}",
+        "ALTER TABLE hidden ENABLE ROW LEVEL SECURITY",
+        "ALTER TABLE hidden FORCE ROW LEVEL SECURITY",
+    )
+    tables = inspect(engine.login(database), "cm", 0, True, tables=True)["tables"]
+    assert tables["public.emptied"]["bytes"] > 0 and tables["public.emptied"]["rows"] == 0
+    assert tables["public.again"]["rows"] != 0, "the last VACUUM has seen none"
+    assert tables["public.hidden"]["rows"] != 0, "a policy hides what there is"
+
+
 def test_a_table_that_somebody_has_locked_is_estimated(database: Any) -> None:
     do(database, "CREATE TABLE filled AS SELECT g AS id FROM generate_series(1, 1000) g", "CREATE TABLE empty (id int)")
     do(database, "ANALYZE filled")
@@ -46,6 +66,16 @@ def test_a_table_that_somebody_has_locked_is_estimated(database: Any) -> None:
     assert tables["public.filled"]["bytes"] >= 40960 and tables["public.filled"]["rows"] == 1000
 
 
+def test_one_locked_table_does_not_keep_the_others_from_being_looked_into(database: Any) -> None:
+    for number in range(5):
+        do(database, f"CREATE TABLE t{number} AS SELECT 1 AS a", f"ANALYZE t{number}", f"DELETE FROM t{number}")
+    with database.connect() as session:
+        session.execute("BEGIN")
+        session.execute("LOCK TABLE t3")
+        tables = inspect(engine.login(database), "cm", 0, True, tables=True)["tables"]
+    assert {name for name, size in tables.items() if size["rows"] == 0} == {f"public.t{n}" for n in (0, 1, 2, 4)}
+
+
 def test_two_databases_are_never_taken_for_one(database: Any, another_database: Any) -> None:
     first, second = (
         inspect(engine.login(one), "cm", 0, False, tables=True)["identity"] for one in (database, another_database)
@@ -54,3 +84,4 @@ def test_two_databases_are_never_taken_for_one(database: Any, another_database: 
     with maintenance(database) as session:
         ((system,),) = session.execute("SELECT system_identifier::text FROM pg_control_system()").fetchall()
     assert first.startswith(f"{system}/") and first.endswith(f"/{database.database}")
+    assert second.rpartition("/")[2] == another_database.database

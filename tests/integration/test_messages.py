@@ -381,9 +381,7 @@ def test_who_is_in_the_way_of_a_lock_is_named(project: Project) -> None:
 
 
 @pytest.mark.parametrize("way_round", [("--start-at-task", "*__migrate_task.name*"), ("--skip-tags", "always")])
-def test_a_wrong_confirmation_rolls_nothing_back_even_when_the_guard_is_left_out(
-    project: Project, way_round: tuple[str, str]
-) -> None:
+def test_nothing_is_rolled_back_when_the_guard_is_left_out(project: Project, way_round: tuple[str, str]) -> None:
     migrated(project.database, write(project.init, dict(GOOD)))
     write(project.rollback, {"001_actor.sql": "DROP TABLE public.actor;"})
     before = contents(project)
@@ -393,4 +391,6 @@ def test_a_wrong_confirmation_rolls_nothing_back_even_when_the_guard_is_left_out
         assert failed.error["code"] == "confirmation"
         assert f"add -e rollback_confirm={project.database.database} to the command" in failed.error["message"]
     right = {"rollback_version": 0, "rollback_confirm": project.database.database}
-    assert project.run("rollback.yml", *way_round, **right).changed == 1
+    refused = project.run("rollback.yml", *way_round, code=2, **right)
+    assert refused.error["code"] == "option" and f"left out by {' '.join(way_round)}" in refused.error["message"]
+    assert contents(project) == before

@@ -106,6 +106,10 @@ def test_the_gate_is_not_passed_by_editing_renaming_or_an_empty_staging(project:
     (project.init / "002_other.sql").rename(file)
 
     do(database, "INSERT INTO public.actor VALUES (1)")
+    emptied = ("INSERT INTO public.actor VALUES (7)", "DELETE FROM public.actor")
+    do(project.databases["staging"], *emptied)
+    validated = project.run("validate.yml", limit="staging", db_name=project.databases["staging"].database)
+    assert validated.host["validation"]["empty"] == ["public.actor"], "its file is not, and it has no row"
     assert "staging had no rows in public.actor, where" in project.migrate("production", code=2).text
     assert versions(database) == [1]
     assert project.migrate("production", migrate_staging_may_lack=["*.actor"]).changed == 2
@@ -142,8 +146,9 @@ def test_what_comes_in_after_the_plan_is_not_applied_with_it(project: Promotion,
 
 def test_nothing_is_applied_that_cannot_be_validated_afterwards(project: Promotion) -> None:
     (project.checks / "typo.yml").write_text("- name: rows\n  no_rowz: SELECT 1\n")
+    assert "no_rowz" in project.migrate("staging", "--check", code=2).error["message"]
     run = project.migrate("staging", code=2)
-    assert "could not be validated afterwards" in run.error["message"] and "no_rowz" in run.error["message"]
+    assert "typo.yml:1, check" in run.error["message"] and "no_rowz" in run.error["message"]
     assert ask(project.databases["staging"], "SELECT 1 FROM pg_class WHERE relname = 'actor'") == []
 
 
@@ -163,15 +168,62 @@ def test_a_gate_that_is_switched_off_leaves_the_same_trace(project: Promotion, d
     assert history == [("not proven before: no proof was asked for, because migrate_promote_from is empty",)]
 
 
-def test_what_an_ended_run_has_not_validated_is_said(project: Promotion) -> None:
+def test_what_a_run_has_not_validated_the_next_one_does(project: Promotion) -> None:
     project.migrate("staging")
     write(project.init, {"009_later.sql": "CREATE TABLE public.later (id int);\n"})
     project.migrate("staging", migrate_validate=False)
-    again = project.migrate("staging")
+    again = project.migrate("staging", migrate_validate=False)
     assert again.changed == 0 and "It has not been validated: the newest validation was at version 1." in again.text
     screen = project.run("status.yml", db_name=again.host["database"]).output
     assert ", at version 1" in screen, screen
     assert "Run: ansible-playbook validate.yml -l staging" in project.migrate("production", code=2).text
+
+    project.check(never="SELECT 1\n")
+    red = project.migrate("staging", code=2)
+    assert red.host["validation"]["outcome"] == "red" and "never" in red.error["message"]
+    assert "never" in project.migrate("staging", code=2).error["message"], "repeating it does not hide that"
+    (project.checks / "never.sql").unlink()
+    assert project.migrate("staging").host["validation"]["outcome"] == "green"
+    assert project.migrate("staging").host["validation"] is None, "nothing is left to be validated"
+
+
+def test_the_next_run_validates_what_stayed_before_a_file_that_failed(project: Promotion) -> None:
+    project.migrate("staging")
+    write(project.init, {"008_good.sql": "CREATE TABLE public.good (id int);\n", "009_bad.sql": "SELECT 1/0;\n"})
+    failed = project.migrate("staging", code=2)
+    assert [one["version"] for one in failed.host["applied"]] == [8]
+    (project.init / "009_bad.sql").unlink()
+    again = project.migrate("staging")
+    assert again.changed == 0 and [one["version"] for one in again.host["validation"]["versions"]] == [1, 8]
+    assert again.host["validation"]["outcome"] == "green"
+
+
+def test_phases_cannot_be_left_out_by_tags(project: Promotion, database: Any) -> None:
+    run = project.migrate("production", "--tags", "apply", code=2)
+    assert "With --tags apply nothing but this check would run" in run.text
+    run = project.migrate("production", "--skip-tags", "always", code=2, db_environment="staging")
+    assert "The guard may have been left out by --skip-tags always" in run.text
+    assert ask(database, "SELECT 1 FROM pg_class WHERE relname = 'actor'") == []
+
+
+def test_a_database_of_production_is_not_migrated_as_staging(project: Promotion, database: Any) -> None:
+    project.migrate("staging")
+    project.migrate("production")
+    write(project.init, dict(MODEL))
+    project.databases["staging"] = database
+    run = project.migrate("staging", code=2)
+    assert run.error["code"] == "promotion" and "production is this very database (run " in run.error["message"]
+    assert versions(database) == [1]
+
+
+def test_another_folder_of_checks_proves_nothing(project: Promotion) -> None:
+    project.check(nobody=NO_NAME)
+    other = project.checks.parent / "other"
+    other.mkdir()
+    write(other, {"fine.sql": "SELECT 1 WHERE false\n"})
+    project.migrate("staging", validate_directory=str(other))
+    run = project.migrate("production", code=2)
+    assert "has not made the checks nobody is without a name. Run:" in run.error["message"]
 
 
 def test_what_makes_a_check_red_is_rolled_back_when_that_is_proven(project: Promotion, database: Any) -> None:
@@ -180,8 +232,8 @@ def test_what_makes_a_check_red_is_rolled_back_when_that_is_proven(project: Prom
     do(database, "INSERT INTO public.actor VALUES (1)")
     write(project.init, dict(MODEL))
     write(project.rollback, dict(UNDO_MODEL))
-    project.migrate("staging")
     project.check(names=f"-- since: 2\n{NO_NAME}")
+    project.migrate("staging")
     lack = {"migrate_staging_may_lack": ["*"]}
 
     run = project.migrate("production", code=2, **lack)
@@ -192,6 +244,8 @@ def test_what_makes_a_check_red_is_rolled_back_when_that_is_proven(project: Prom
     assert story["validation"]["outcome"] == "red" and story["rollbacks"]["proven"][0]["version"] == 2
     assert [[one["version"] for one in story[kind]] for kind in ("applied", "rolled_back")] == [[2], [2]]
     assert (story["previous_version"], story["version"]) == (1, 1) and story["backup"]["set"]
+    history = ask(database, "SELECT detail FROM cm.schema_version_history WHERE event = 'rolled back'")
+    assert history == [("red after it was applied: nobody is without a name",)]
     assert run.record["outcome"] == "failed"
 
     (project.rollback / "002_model.sql").write_text("SELECT 1;\n")

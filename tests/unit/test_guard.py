@@ -84,6 +84,25 @@ def test_foreign_settings_are_the_only_thing_reported() -> None:
     assert "ANSIBLE_CONFIG=/srv/runbook/ansible.cfg" in problem
 
 
+@pytest.mark.parametrize(
+    ("tags", "said"),
+    [
+        (guard.Tags(), ""),
+        (guard.Tags(run=["apply"]), "With --tags apply nothing but this check would run"),
+        (guard.Tags(run=["tagged"]), "With --tags tagged nothing"),
+        (guard.Tags(run=["always"]), "With --tags always nothing"),
+        (guard.Tags(run=["untagged"]), ""),
+        (guard.Tags(run=["database"], own=["always", "database"]), ""),
+        (guard.Tags(run=["apply"], own=["always", "database"]), "With --tags apply nothing"),
+        (guard.Tags(skip=["untagged"]), "With --skip-tags untagged nothing"),
+        (guard.Tags(skip=["slow"]), ""),
+    ],
+)
+def test_tags_must_not_leave_out_everything_else(tags: guard.Tags, said: str) -> None:
+    problems = guard.check(guard.Controller("2.21.0"), {}, [host(db_environment="staging")], guard.Intent(), tags)
+    assert [said] == [one[: len(said)] for one in problems] if said else problems == []
+
+
 GOOD: list[dict[str, object]] = [
     {},
     {"db_name": "shop", "db_owner": "shop", "db_runtime": "managed", "migrate_repair_versions": [1]},

@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.module_utils.runbook import promotion
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.promotion import Candidate, Target
+from ansible.module_utils.runbook.promotion import Candidate, Problem, Target
 
 FIVE = Candidate(5, "005_e.sql", "sum5")
-TARGET = Target("cm", "1/2/cm", frozenset({"cm.a", "cm.b"}))
+LACK = Problem("This is missing.", frozenset({5}))
+TARGET = Target("cm", [FIVE], frozenset({"cm.a", "cm.b"}))
 
 
 def validation(**changes: Any) -> dict[str, Any]:
@@ -26,21 +28,27 @@ def validation(**changes: Any) -> dict[str, Any]:
 
 def write(folder: Path, name: str, check: bool = False, **entries: Any) -> None:
     """A run record; each entry is one of ``hosts``."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     record = {"record": 1, "id": name, "check": check, "hosts": entries}
     (folder / f"{name}.json").write_text(json.dumps(record))
 
 
-def missing(folder: Path, *candidates: Candidate, target: Target = TARGET, may_lack: tuple[str, ...] = ()) -> str:
-    """Everything that keeps candidates from being promoted, as one text; empty for nothing."""
-    proof = promotion.newest_proof(folder, target.database)
-    return " ".join(promotion.missing("staging", proof, candidates or (FIVE,), target, may_lack))
+def problems(folder: Path, *candidates: Candidate, **changes: Any) -> list[Problem]:
+    """Everything that keeps candidates from being promoted to a target."""
+    target = replace(TARGET, **({"candidates": candidates} if candidates else {}), **changes)
+    return promotion.missing("staging", promotion.newest_proof(folder, target.database), target)
+
+
+def missing(folder: Path, *candidates: Candidate, **changes: Any) -> str:
+    """The same as one text; empty for nothing."""
+    return " ".join(problem.text for problem in problems(folder, *candidates, **changes))
 
 
 def test_what_staging_has_validated_is_let_through(tmp_path: Path) -> None:
     write(tmp_path, "20261122T100000Z-migrate", staging={"database": "cm", "validation": validation()})
     assert missing(tmp_path) == ""
     assert promotion.decide([], "staging", "why") == "passed"
+    assert promotion.decide([], "", "") == "off", "nobody was asked"
 
 
 def test_without_any_proof_both_commands_are_named(tmp_path: Path) -> None:
@@ -98,11 +106,13 @@ def test_a_database_without_the_data_proves_nothing_about_one_with_it(tmp_path: 
     empty = validation(filled=["cm.c"], empty=["cm.a", "cm.b"])
     write(tmp_path, "20261122T100000Z-migrate", staging={"database": "cm", "validation": empty})
     assert "staging had no rows in cm.a, cm.b, where this database has" in missing(tmp_path)
-    assert "no rows in cm.b, where" in missing(tmp_path, may_lack=("*.a",))
-    assert missing(tmp_path, may_lack=("cm.[ab]",)) == ""
-    assert missing(tmp_path, target=Target("cm", "1/2/cm", frozenset())) == "", "an empty one has nothing to lose"
-    gone = Target("cm", "1/2/cm", frozenset({"cm.dropped"}))
-    assert missing(tmp_path, target=gone) == "", "what is pending may drop it, as it did in staging"
+    tables = {"cm.a": {"rows": 3}, "cm.b": {"rows": None}, "cm.d": {"rows": 0}}
+    assert promotion.filled(tables, ()) == {"cm.a", "cm.b"}
+    assert "no rows in cm.b, where" in missing(tmp_path, filled=promotion.filled(tables, ["*.a"]))
+    assert missing(tmp_path, filled=promotion.filled(tables, ["cm.[ab]"])) == ""
+    assert missing(tmp_path, filled=frozenset()) == "", "an empty one has nothing to lose"
+    gone = frozenset({"cm.dropped"})
+    assert missing(tmp_path, filled=gone) == "", "what is pending may drop it, as it did in staging"
 
 
 @pytest.mark.parametrize("how", ["adopted", "baselined", "repaired", None])
@@ -119,9 +129,52 @@ def test_of_several_hosts_with_the_database_all_have_to_be_green(tmp_path: Path)
     assert "was red: orphans" in missing(tmp_path)
 
 
-def test_a_database_does_not_prove_anything_to_itself(tmp_path: Path) -> None:
-    write(tmp_path, "20261122T100000Z-migrate", staging={"database": "cm", "validation": validation(identity="1/2/cm")})
-    assert "staging is this very database" in missing(tmp_path)
+def test_a_database_belongs_to_one_environment(tmp_path: Path) -> None:
+    entry = {"database": "cm", "validation": validation(identity="1/2/cm")}
+    write(tmp_path / "staging", "20261122T100000Z-migrate", staging=entry)
+    write(tmp_path / "staging", "20261122T110000Z-backup", staging={"database": "cm"})
+    write(tmp_path / "qa", "20261122T100000Z-migrate", qa={"database": "cm", "validation": validation()})
+    others = promotion.environments_with(tmp_path, "production", "1/2/cm")
+    assert others == {"staging": "20261122T100000Z-migrate"}
+    assert promotion.environments_with(tmp_path, "staging", "1/2/cm") == {}
+    assert promotion.environments_with(tmp_path / "none", "staging", "1/2/cm") == {}
+    (problem,) = promotion.twins(others, TARGET)
+    assert "staging is this very database (run 20261122T100000Z-migrate)" in problem.text and problem.versions == {5}
+
+
+def test_several_hosts_have_proven_what_all_of_them_have_and_rows_that_one_has(tmp_path: Path) -> None:
+    first = validation(filled=["cm.a"], empty=["cm.b"])
+    second = validation(filled=["cm.b"], empty=["cm.a"], versions=validation()["versions"][1:])
+    entries = {"a": {"database": "cm", "validation": first}, "b": {"database": "cm", "validation": second}}
+    write(tmp_path, "20261122T100000Z-migrate", **entries)
+    assert missing(tmp_path) == ""
+    assert "has not proven 004_d.sql" in missing(tmp_path, Candidate(4, "004_d.sql", "sum4"))
+
+
+def test_a_check_that_was_not_made_proves_nothing(tmp_path: Path) -> None:
+    made = validation(checks=[{"name": "orphans", "status": "skipped", "severity": "error"}])
+    write(tmp_path, "20261122T100000Z-migrate", staging={"database": "cm", "validation": made})
+    assert missing(tmp_path, checks=frozenset({"orphans"})) == ""
+    said = missing(tmp_path, checks=frozenset({"orphans", "counts"}))
+    assert "has not made the checks counts. Run: ansible-playbook validate.yml -l staging." in said
+
+
+def test_a_run_that_failed_for_something_else_is_no_proof(tmp_path: Path) -> None:
+    drifted = {"database": "cm", "validation": validation(), "error": {"message": "cm: 1 object differs."}}
+    other = {"database": "shop", "error": {"message": "Unreachable."}}
+    write(tmp_path, "20261122T100000Z-validate", staging=drifted)
+    assert "was red: cm: 1 object differs. Mend" in missing(tmp_path)
+    write(tmp_path, "20261122T110000Z-validate", staging={**drifted, "error": None}, other=other)
+    assert missing(tmp_path) == "", "another host's failure"
+
+
+def test_only_what_is_not_proven_is_marked(tmp_path: Path) -> None:
+    bare = {"database": "cm", "applied": [{"version": 4}], "validation": validation(filled=["cm.b"], empty=["cm.a"])}
+    write(tmp_path, "20261122T100000Z-migrate", staging=bare)
+    write(tmp_path, "20261122T110000Z-validate", staging={"database": "cm", "validation": validation()})
+    six, four = Candidate(6, "006_f.sql", "sum6"), Candidate(4, "004_d.sql", "sum4")
+    found = problems(tmp_path, four, FIVE, six)
+    assert [problem.versions for problem in found] == [{6}, {4}]
 
 
 def test_the_namesake_counts_or_else_the_only_one(tmp_path: Path) -> None:
@@ -137,10 +190,13 @@ def test_the_namesake_counts_or_else_the_only_one(tmp_path: Path) -> None:
 
 def test_a_refusal_says_how_to_override_and_an_override_is_one() -> None:
     with pytest.raises(RunbookError) as caught:
-        promotion.decide(["This is missing."], "staging", "")
+        promotion.decide([LACK], "staging", "")
     assert caught.value.code == "promotion" and "migrate_override" in caught.value.message
     assert caught.value.details["problems"] == ["This is missing."]
-    assert promotion.decide(["This is missing."], "staging", "the shop is down") == "overridden"
+    assert promotion.decide([LACK], "staging", "the shop is down") == "overridden"
+    with pytest.raises(RunbookError) as unasked:
+        promotion.decide([LACK], "", "")
+    assert "gets only what" not in unasked.value.message and "This is missing." in unasked.value.message
 
 
 def test_rows_that_came_after_a_file_was_applied_prove_nothing_about_it(tmp_path: Path) -> None:
@@ -173,4 +229,4 @@ def test_what_a_killed_run_has_applied_only_needs_the_checks(tmp_path: Path) -> 
 @pytest.mark.parametrize("override", ["False", "yes", "true "])
 def test_an_override_has_to_be_a_reason(override: str) -> None:
     with pytest.raises(RunbookError, match="has to be the reason, in words"):
-        promotion.decide(["Something is missing."], "staging", override)
+        promotion.decide([LACK], "staging", override)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filters for what follows a red validation."""
+"""Filters for the results of migrations and of the checks that follow them."""
 
 from __future__ import annotations
 
@@ -63,14 +63,18 @@ def reds(validations: Sequence[Result], before: Sequence[Result], runs: Sequence
 
     known = by_database(before)
     failed = {
-        database
+        database: checks
         for database, one in by_database(validations).items()
-        if one.get("red") and presentation.broken(one, known.get(database, {}))
+        if one.get("red") and (checks := presentation.broken(one, known.get(database, {})))
     }
     return [
         {
             "database": run["database"],
             "checksums": {str(migration["version"]): migration["checksum"] for migration in run["applied"]},
+            "notes": {
+                str(migration["version"]): f"red after it was applied: {', '.join(failed[run['database']])}"
+                for migration in run["applied"]
+            },
             "back_to": run["previous_version"] or 0,
         }
         for run in runs
@@ -125,6 +129,19 @@ def migrated(results: Sequence[Result], validations: Mapping[str, Result], host:
     return [presentation.migrated(result, validations.get(result["database"], {}), host) for result in results]
 
 
+def unvalidated(results: Sequence[Result], validations: Mapping[str, Result]) -> list[str]:
+    """Return the databases in which nothing is pending, and whose version was never validated, or was red.
+
+    Parameters:
+        results: results of ``schema_migration``.
+        validations: the newest validation by database, as the filter ``last_validations`` has them.
+    """
+    from ansible.module_utils.runbook import presentation
+
+    databases = {result["database"]: result for result in results if not result["has_changes"]}
+    return [name for name, one in databases.items() if presentation.unvalidated(one, validations.get(name, {}))]
+
+
 class FilterModule:
     """Register the filters."""
 
@@ -136,4 +153,5 @@ class FilterModule:
             "proven": proven,
             "red_validation": red_validation,
             "migrated": migrated,
+            "unvalidated": unvalidated,
         }
