@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ansible.module_utils.runbook.record import scrub
+from ansible.module_utils.runbook.record import MASK, scrub
 from ansible.module_utils.runbook.statement import redact_passwords
 
 ERROR, WARNING, INFO = "error", "warning", "info"
@@ -25,6 +26,9 @@ GROUPS = (SCHEMA, DATA, PERFORMANCE, SMOKE, LOGS, HEALTH)
 NEVER = "never"
 FAIL_ON = (ERROR, WARNING, NEVER)
 """From which severity on a check that is not passed makes the whole validation fail."""
+
+# What programs print of their environment, such as PGPASSWORD=….
+_NAMED_SECRET = re.compile(r"(\w*(?:passw|passphrase|secret|token)\w*=)[^\s&;]+", re.IGNORECASE)
 
 # Whatever comes out of a database may be long; so much of a value is shown, and so much of a sentence, in characters.
 _VALUE_SHOWN = 200
@@ -126,7 +130,8 @@ def shown(value: object, limit: int = _VALUE_SHOWN) -> str:
 
 def sentence(text: str, secrets: Iterable[str] = ()) -> str:
     """A message as it may leave the engine: printable, of moderate length, and without passwords."""
-    return shown(scrub(redact_passwords(text), secrets), _MESSAGE_SHOWN)
+    named = _NAMED_SECRET.sub(rf"\g<1>{MASK}", redact_passwords(text))
+    return shown(scrub(named, secrets), _MESSAGE_SHOWN)
 
 
 def cleaned(found: Any, secrets: Iterable[str] = ()) -> Any:

@@ -277,6 +277,7 @@ class Gate:
     environment: str | None = None
     proof: str | None = None
     reason: str | None = None
+    excused: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
@@ -353,6 +354,7 @@ class HostEntry:
             environment=_text(result.get("environment"), clean),
             proof=_text(result.get("proof"), clean),
             reason=_text(result.get("reason"), clean),
+            excused=_texts(result.get("excused"), clean),
             problems=_texts(result.get("problems"), clean),
         )
 

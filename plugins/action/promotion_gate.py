@@ -71,6 +71,7 @@ def _decide(params: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "decision": decision,
         "proof": proof.run if proof else "",
+        "excused": sorted((promotion.filled(params["tables"], ()) - target.filled) & (proof.empty if proof else set())),
         "problems": [problem.text for problem in problems],
         "reason": reason,
         "notes": {

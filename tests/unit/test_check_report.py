@@ -7,7 +7,7 @@ import json
 from typing import Any
 from xml.etree import ElementTree
 
-from ansible.module_utils.runbook.check import STATUSES, cleaned, is_red, shown
+from ansible.module_utils.runbook.check import STATUSES, cleaned, is_red, sentence, shown
 from ansible.module_utils.runbook.check_report import as_json, as_junit, headline, table
 
 
@@ -116,6 +116,7 @@ def test_json_is_what_the_module_returns_and_the_host() -> None:
 def test_values_are_cut_and_made_printable() -> None:
     assert shown("a\nb\x1b[0m") == "a\\x0ab\\x1b[0m"
     assert len(shown("x" * 10_000_000)) == 200 and shown("x" * 300).endswith("…")
+    assert sentence("PGPASSWORD=geheim api_token=abc&x=1 failed") == "PGPASSWORD=*** api_token=***&x=1 failed"
     assert cleaned({"rows": ["postgres://cm:secret@db", 5, None, ["topsecret"]]}, ["topsecret"]) == {
         "rows": ["postgres://cm:***@db", 5, None, ["***"]]
     }
