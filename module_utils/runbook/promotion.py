@@ -107,7 +107,7 @@ def newest_proof(folder: Path, database: str) -> Proof | None:
         folder: of the environment's run records.
         database: the one that is to be changed. Its namesake counts; without one, the environment's only database.
     """
-    runs = [run for run in record.newest_first(folder) if not run.get("check")]
+    runs = [run for run in record.newest_first(folder, record.ROUTINE) if not run.get("check")]
     names = {entry["database"] for run in runs for entry in _entries(run)}
     meant = database if database in names or len(names) != 1 else names.pop()
     proof: Proof | None = None
@@ -137,7 +137,8 @@ def environments_with(records: Path, own: str, identity: str) -> dict[str, str]:
     folders = sorted(folder for folder in records.iterdir() if folder.is_dir()) if records.is_dir() else []
     found: dict[str, str] = {}
     for folder in folders:
-        known = ((run["id"], _identities(run)) for run in record.newest_first(folder) if folder.name != own)
+        runs = record.newest_first(folder, record.ROUTINE) if folder.name != own else iter(())
+        known = ((run["id"], _identities(run)) for run in runs)
         for run, identities in islice((one for one in known if one[1]), _REMEMBERED):
             if identity in identities:
                 found.setdefault(folder.name, str(run))

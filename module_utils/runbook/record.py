@@ -27,6 +27,9 @@ RECORD_VERSION = 1
 RUNNING, SUCCEEDED, FAILED, INTERRUPTED = "running", "succeeded", "failed", "interrupted"
 UNKNOWN_ENVIRONMENT = "unknown"
 
+# Operations that come every night, and leave the schema alone.
+ROUTINE = ("backup", "drill")
+
 MASK = "***"
 SHORTEST_SECRET = 4
 
@@ -203,10 +206,14 @@ def latest(
     return None
 
 
-def newest_first(environment_directory: Path) -> Iterator[dict[str, Any]]:
-    """Yield every readable record, the newest first, opening one at a time."""
+def newest_first(environment_directory: Path, without: Iterable[str] = ()) -> Iterator[dict[str, Any]]:
+    """Yield every readable record, the newest first, opening one at a time.
+
+    Parameters:
+        without: operations that are passed over.
+    """
     for name in _names(environment_directory):
-        data = load(environment_directory / name[0])
+        data = load(environment_directory / name[0]) if name[2] not in without else None
         if data:
             yield data
 

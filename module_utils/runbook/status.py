@@ -25,9 +25,6 @@ NAMES_SHOWN = 2
 # Operations that leave databases alone: starting a server must not hide that the migration before it has failed.
 ABOUT_SERVERS = ("up", "down")
 
-# Operations that come every night: when all is well, they must not hide it, either. They have lines of their own.
-ROUTINE = ("backup", "drill")
-
 # How much later than its schedule allows for a set may be before that is worth a sentence.
 LENIENCY_SECONDS = 2 * 60 * 60
 
@@ -347,8 +344,8 @@ def last_run(folder: Path) -> dict[str, Any]:
         folder: of the environment's run records.
     """
     newest = record.latest(folder, include_check=False, without=ABOUT_SERVERS)
-    if newest and newest["operation"] in ROUTINE and newest["outcome"] == "succeeded":
-        newest = record.latest(folder, include_check=False, without=(*ABOUT_SERVERS, *ROUTINE))
+    if newest and newest["operation"] in record.ROUTINE and newest["outcome"] == "succeeded":
+        newest = record.latest(folder, include_check=False, without=(*ABOUT_SERVERS, *record.ROUTINE))
     return summary(newest)
 
 
@@ -359,7 +356,7 @@ def last_validations(folder: Path, hosts: Sequence[str]) -> dict[str, dict[str, 
         folder: of the environment's run records.
     """
     found: dict[str, dict[str, dict[str, Any]]] = {host: {} for host in hosts}
-    for run in itertools.islice(record.newest_first(folder), RECORDS_READ):
+    for run in itertools.islice(record.newest_first(folder, record.ROUTINE), RECORDS_READ):
         for name, entry in run.get("hosts", {}).items():
             host, database = name.split("/")[0], entry.get("database")
             validation = entry.get("validation") or {}

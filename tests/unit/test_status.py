@@ -317,6 +317,17 @@ def test_the_last_validation_has_a_table_and_its_failures_a_sentence(tmp_path: P
     ]
 
 
+def test_nightly_backups_do_not_hide_the_last_validation(tmp_path: Path) -> None:
+    validated = {"record": 1, "id": "v", "ended_at": "2026-11-22T10:00:00Z", "check": False}
+    entry = {"database": "cm", "validation": {"outcome": "green", "versions": [{"version": 4}]}}
+    (tmp_path / "20261122T100000Z-validate.json").write_text(json.dumps({**validated, "hosts": {"db": entry}}))
+    backup = json.dumps({"record": 1, "id": "b", "check": False, "hosts": {"db": {"database": "cm"}}})
+    for minute in range(60):
+        for second in range(0, 60, 20):
+            (tmp_path / f"20261122T11{minute:02}{second:02}Z-backup.json").write_text(backup)
+    assert status.last_validations(tmp_path, ["db"])["db"]["cm"]["version"] == 4
+
+
 def with_drift(result: dict[str, Any], **validation: Any) -> dict[str, Any]:
     """A row about a database of which ``schema_drift`` has said this now."""
     found = (HOST, ["cm"], {"results": [LEDGER]}, {"results": [{"pending": []}]}, {}, "", {"cm": validation})
