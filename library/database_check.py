@@ -159,11 +159,6 @@ only:
   type: list
   elements: str
   returned: when the database could be reached
-left_out:
-  description: What else was not to be looked at, for want of O(directory) or of O(health).
-  type: list
-  elements: str
-  returned: when the database could be reached
 seconds:
   description: How long the checks took.
   type: float

@@ -19,9 +19,8 @@ options:
     type: str
     required: true
   pending:
-    description: File names of the migrations that are to be applied.
-    type: list
-    elements: str
+    description: What M(schema_migration) has planned, with C(pending), C(pending_versions) and C(checksums).
+    type: dict
     required: true
   identity:
     description: RV(schema_info#module:identity) of that database.
@@ -31,14 +30,18 @@ options:
     description: RV(schema_info#module:tables) of that database.
     type: dict
     required: true
-  directory:
-    description: Folder with the migrations, on the controller.
-    type: path
-    required: true
   checks:
     description: Folder with the checks that have to have been made, on the controller. Empty for none.
     type: path
     default: ""
+  health:
+    description: Whether the health checks have to have been made, too.
+    type: bool
+    default: false
+  health_severity:
+    description: Severity of single health checks by name, as for M(database_check). Those that are C(off) are left out.
+    type: dict
+    default: {}
   environment:
     description: The environment that the database belongs to. No other one may have run records of this very database.
     type: str
@@ -56,6 +59,11 @@ options:
   may_lack:
     description:
       - Patterns of tables, as C(schema.table), that may be without rows in O(promote_from) though they have some here.
+    type: list
+    elements: str
+    default: []
+  copies:
+    description: Environments whose servers are physical copies of this one, or the other way round.
     type: list
     elements: str
     default: []
@@ -79,10 +87,10 @@ EXAMPLES = r"""
 - name: Refuse what staging has not proven
   promotion_gate:
     database: cm
-    pending: "{{ plan.pending }}"
+    pending: "{{ plan }}"
     identity: "{{ schema.identity }}"
     tables: "{{ schema.tables }}"
-    directory: db/init
+    checks: db/checks
     environment: production
     promote_from: staging
     records: .runs

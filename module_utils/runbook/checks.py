@@ -132,17 +132,10 @@ def run(login: Login, checks: Sequence[Check], params: Mapping[str, Any], check_
         "checks": outcomes,
         "counts": {status: sum(one["status"] == status for one in outcomes) for status in STATUSES},
         "only": list(params["only"]),
-        "left_out": _left_out(params),
         "red": any(one["red"] for one in outcomes),
         "seconds": round(time.monotonic() - began, 3),
     }
     return {**result, "summary": headline(result, params["fail_on"])}
-
-
-def _left_out(params: Mapping[str, Any]) -> list[str]:
-    """What of all there is to check was not to be looked at, besides groups."""
-    wanted = {"the checks in files": params["directory"], "the health checks": params["health"]}
-    return [name for name, given in wanted.items() if not given]
 
 
 def _judged(outcome: dict[str, Any], fail_on: str) -> dict[str, Any]:

@@ -355,8 +355,8 @@ def _environment_problems(host: Host) -> Iterator[str]:
             f"A host belongs to no environment. Put it in group {' or '.join(DEFAULT_ENVIRONMENTS)}, "
             "or set db_environment for its group."
         )
-    elif groups and said in DEFAULT_ENVIRONMENTS and said != groups[0]:
-        # Limited to that group, the run would reach the other environment.
+    elif groups and said not in (None, "", groups[0]):
+        # Limited to that group, the run would reach another environment, or leave out what this one demands.
         yield (
             f"A host is in group {groups[0]}, but its db_environment is {said}. "
             "Move it to the other group, or remove db_environment."

@@ -235,8 +235,8 @@ class Validation:
         """Merge a result of ``database_check``."""
         checks = _mappings(source.get("checks"))
         grave = [one for one in checks if one.get("severity") == "error" and one.get("status") in ("failed", "errored")]
-        # Whatever the run was told to put up with: what is wrong is no proof, nor are some checks only, nor none.
-        complete = bool(checks) and not source.get("only") and not source.get("left_out")
+        # Whatever the run was told to put up with: what is wrong is no proof, nor are some groups only, nor none.
+        complete = bool(checks) and not source.get("only")
         self.outcome = RED if source.get("red") or grave else GREEN if complete else None
         self.seconds = _number(source.get("seconds"))
         self.checks = [
@@ -252,18 +252,19 @@ class Validation:
         ledger = source.get("ledger")
         rows = ledger.get("rows") if isinstance(ledger, Mapping) else ()
         tables, how = source.get("tables"), source.get("how") or {}
-        self.identity = _text(source.get("identity"), clean)
+        # What is compared later is kept as it is: names of files and tables are no secrets, even if one is like them.
+        self.identity = _text(source.get("identity"), str)
         self.versions = [
             {
                 "version": _integer(version),
-                "name": _text(name, clean),
-                "checksum": _text(checksum, clean),
+                "name": _text(name, str),
+                "checksum": _text(checksum, str),
                 "how": _text(how.get(str(version)), clean),
             }
             for version, _, _, name, checksum in rows or ()
         ]
         sizes = tables.items() if isinstance(tables, Mapping) else ()
-        known = {clean(name): size.get("rows") != 0 for name, size in sizes if isinstance(size, Mapping)}
+        known = {name: size.get("rows") != 0 for name, size in sizes if isinstance(size, Mapping)}
         # One that was filled when the run began counts: what was applied meanwhile has seen its rows.
         self.filled = sorted({name for name, has_rows in known.items() if has_rows} | {*self.filled} & {*known})
         self.empty = sorted(set(known) - set(self.filled))

@@ -189,7 +189,7 @@ def _look_at_tables(session: Session, schema: str) -> dict[str, Any]:
         "now": now,
         "how": {str(version): event for version, event in how},
         # A server that was copied with its files has the same identifier; it was not started in the same second.
-        "identity": f"{_system_identifier(session)}/{started}/{oid}/{name}",
+        "identity": f"{_system_identifier(session)}/{oid}/{name}@{started}",
         "tables": {
             f"{table_schema}.{table}": {
                 "bytes": size,

@@ -11,7 +11,6 @@ from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.host_entry import RED
 from ansible.module_utils.runbook.ledger import State
 from ansible.module_utils.runbook.migration import Migration, Prepared
 from ansible.module_utils.runbook.plan import Plan, Wanted
@@ -184,34 +183,18 @@ def way_back(
     )
 
 
-def unvalidated(result: Mapping[str, Any], validation: Mapping[str, Any]) -> bool:
-    """Whether an earlier run was ended, or failed, before it had seen the checks green at this version.
-
-    Parameters:
-        result: of a ``schema_migration`` that found nothing to do.
-        validation: the newest one that a run record knows; empty for none.
-    """
-    if result.get("version") is None or validation.get("version") is None:
-        return False
-    return bool(validation["version"] != result["version"] or validation.get("outcome") == RED)
-
-
-def migrated(result: Mapping[str, Any], validation: Mapping[str, Any], host: str) -> str:
-    """What a run did to a database, or that an earlier one has left it without validation.
+def migrated(result: Mapping[str, Any], outstanding: bool, host: str) -> str:
+    """What a run did to a database, or that an earlier one has left it without a green validation.
 
     Parameters:
         result: of ``schema_migration``.
-        validation: the newest one that a run record knows; empty for none.
+        outstanding: whether it still has to be validated, as run records know.
         host: the inventory host the database is on.
     """
     said = f"{result['database']}: {result['msg']}"
-    if result.get("changed") or not unvalidated(result, validation):
+    if result.get("changed") or not outstanding:
         return said
-    red = " and red" if validation.get("outcome") == RED else ""
-    return (
-        f"{said} It has not been validated: the newest validation was at version {validation['version']}{red}. "
-        f"Run: ansible-playbook validate.yml -l {host}"
-    )
+    return f"{said} The checks have not been green at this version. Run: ansible-playbook validate.yml -l {host}"
 
 
 def broken(validation: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:

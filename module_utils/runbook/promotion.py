@@ -10,7 +10,7 @@ has.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 
 from ansible.module_utils.runbook import record
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.host_entry import GREEN, RED
+from ansible.module_utils.runbook.host_entry import GREEN
 
 PASSED, OVERRIDDEN, OFF = "passed", "overridden", "off"
 
@@ -75,16 +75,17 @@ class Problem:
 
 @dataclass(frozen=True)
 class Proof:
-    """What the environment before has last shown, on all of its hosts with that database.
+    """What the environment before has last shown, on all of its hosts that matter.
 
     Parameters:
-        run: id of the run record.
+        run: id of the newest run record that says so.
         database: its name there.
         red: the checks that failed; none for a green validation.
         checks: names of all that were made, or that were not due at that version.
         versions: name and checksum of each migration in the ledger then, and how it came there.
-        empty: the tables without rows then.
-        empty_before: the tables without rows when a version was applied, as far as a record says.
+        tables: the tables there were.
+        filled: those that had rows.
+        filled_before: those that had rows when a version was applied, as far as a record says.
         rolled_back: what a later run has taken back, with its id.
         applied_since: the versions that a later run has applied.
     """
@@ -94,79 +95,150 @@ class Proof:
     red: tuple[str, ...]
     checks: frozenset[str]
     versions: Mapping[int, tuple[str, str, str]]
-    empty: frozenset[str]
-    empty_before: Mapping[int, frozenset[str]] = field(default_factory=dict)
-    rolled_back: Mapping[int, str] = field(default_factory=dict)
+    tables: frozenset[str]
+    filled: frozenset[str]
+    filled_before: Mapping[int, frozenset[str]]
+    rolled_back: Mapping[int, str]
+    applied_since: frozenset[int]
+
+
+@dataclass
+class _Host:
+    """What run records say about the database on one host; they are taken in the newest first.
+
+    Attributes:
+        run: id of the run with its newest validation, empty for none.
+        validation: what that has said.
+        failures: why that run failed although its checks may have been green.
+        applied: the tables that had rows when a version was last applied.
+        applied_since: the versions applied in newer runs than ``run``.
+        rolled_back: what newer runs have taken back, with their ids.
+    """
+
+    run: str = ""
+    validation: Entry = field(default_factory=dict)
+    failures: tuple[str, ...] = ()
+    applied: dict[int, frozenset[str]] = field(default_factory=dict)
     applied_since: frozenset[int] = frozenset()
+    rolled_back: dict[int, str] = field(default_factory=dict)
+
+    def take(self, run: str, entry: Entry, failures: tuple[str, ...]) -> None:
+        """Take in what an older run says."""
+        validation = entry.get("validation") or {}
+        if not self.run:
+            for version in _versions_of(entry, "rolled_back"):
+                self.rolled_back.setdefault(version, run)
+        if not self.run and validation.get("outcome"):
+            self.run, self.validation, self.failures = run, validation, failures
+            self.applied_since = frozenset(self.applied)
+        for version in _versions_of(entry, "applied"):
+            self.applied.setdefault(version, frozenset(validation.get("filled") or ()))
 
 
-def newest_proof(folder: Path, database: str) -> Proof | None:
-    """The newest validation among the run records of an environment.
+def newest_proof(folder: Path, database: str, candidates: Collection[int]) -> Proof | None:
+    """What an environment's run records prove, None when it never made all checks.
+
+    The hosts that matter are those of the newest validation, and those on which a candidate was applied: a red one is
+    not hidden by a later run on another one.
 
     Parameters:
         folder: of the environment's run records.
         database: the one that is to be changed. Its namesake counts; without one, the environment's only database.
+        candidates: versions that are to be applied.
     """
-    runs = [run for run in record.newest_first(folder, record.ROUTINE) if not run.get("check")]
-    names = {entry["database"] for run in runs for entry in _entries(run)}
+    runs = _runs(folder)
+    names = _validated(runs)
     meant = database if database in names or len(names) != 1 else names.pop()
-    proof: Proof | None = None
-    rolled_back: dict[int, str] = {}
-    applied: dict[int, frozenset[str]] = {}
+    hosts: dict[str, _Host] = {}
+    newest: frozenset[str] = frozenset()
     for run in runs:
-        entries = [entry for entry in _entries(run) if entry["database"] == meant]
-        if proof is None:
-            for migration in _each(entries, "rolled_back"):
-                rolled_back.setdefault(migration["version"], run["id"])
-            proof = _proof(run, entries)
-            if proof:
-                proof = replace(proof, applied_since=frozenset(applied), rolled_back=rolled_back)
-        for migration in _each(entries, "applied"):
-            applied.setdefault(migration["version"], _empty(entries))
-    return replace(proof, empty_before=applied) if proof else None
+        entries = {name.partition("/")[0]: entry for name, entry in _entries(run) if entry["database"] == meant}
+        for name, entry in entries.items():
+            hosts.setdefault(name, _Host()).take(run["id"], entry, _failures(run, name))
+        if not newest and any(host.run for host in hosts.values()):
+            newest = frozenset(entries)
+    concerned = [
+        host for name, host in hosts.items() if name in newest or not host.applied.keys().isdisjoint(candidates)
+    ]
+    return _together(meant, concerned) if newest else None
 
 
-def environments_with(records: Path, own: str, identity: str) -> dict[str, str]:
-    """The other environments that were this very database when they last looked, each with the run that says so.
+def databases_validated(folder: Path) -> list[str]:
+    """The databases of an environment that its run records know a validation of."""
+    return sorted(_validated(_runs(folder)))
+
+
+def environments_with(records: Path, own: str, identity: str) -> dict[str, tuple[str, bool]]:
+    """The other environments whose database is this very one, or a copy with all its files.
 
     Parameters:
         records: folder with a folder of run records for each environment.
         own: the environment that the database is said to belong to.
-        identity: what tells it from every other database.
+        identity: what tells it from every other database, as ``schema_info`` has it.
+
+    Returns:
+        by environment the run that says so, and whether the server had been started at the same moment: if not, one
+        may be a copy of the other.
     """
     folders = sorted(folder for folder in records.iterdir() if folder.is_dir()) if records.is_dir() else []
-    found: dict[str, str] = {}
+    found: dict[str, tuple[str, bool]] = {}
     for folder in folders:
         runs = record.newest_first(folder, record.ROUTINE) if folder.name != own else iter(())
         known = ((run["id"], _identities(run)) for run in runs)
         for run, identities in islice((one for one in known if one[1]), _REMEMBERED):
-            if identity in identities:
-                found.setdefault(folder.name, str(run))
+            if any(_same_files(identity, other) for other in identities):
+                found.setdefault(folder.name, (str(run), identity in identities))
     return found
 
 
-def twins(others: Mapping[str, str], target: Target) -> list[Problem]:
-    """What keeps a database from being changed that belongs to another environment, as ``environments_with`` says."""
+def twins(others: Mapping[str, tuple[str, bool]], copies: Collection[str], target: Target) -> list[Problem]:
+    """What keeps a database from being changed that belongs to another environment, as ``environments_with`` says.
+
+    Parameters:
+        copies: environments whose servers are known to be physical copies of this one, or the other way round.
+    """
     return [
-        _problem(
-            f"{other} is this very database (run {run}): look at db_host and db_name in both inventories.",
-            target.candidates,
-        )
-        for other, run in others.items()
+        _problem(_same(other, run) if started else _same_or_copy(other, run), target.candidates)
+        for other, (run, started) in others.items()
+        if started or other not in copies
     ]
 
 
-def missing(environment: str, proof: Proof | None, target: Target) -> list[Problem]:
+def _same(other: str, run: str) -> str:
+    return (
+        f"{other} is this very database (run {run}): look at db_host and db_name in both inventories. If there is no "
+        f"{other} any more, move the folder with its run records away."
+    )
+
+
+def _same_or_copy(other: str, run: str) -> str:
+    return (
+        f"{other} is this very database, or one is a physical copy of the other (run {run}; the server has been "
+        "started since): look at db_host and db_name in both inventories. If it is a copy, say so: "
+        f"migrate_copies: [{other}]. If there is no {other} any more, move the folder with its run records away."
+    )
+
+
+def _same_files(one: str, other: str) -> bool:
+    """Whether two identities differ in nothing but when the server was started; one without a cluster says little."""
+    files = one.rpartition("@")[0]
+    return one == other or (files == other.rpartition("@")[0] and not files.startswith("/"))
+
+
+def missing(environment: str, proof: Proof | None, target: Target, validated: Sequence[str] = ()) -> list[Problem]:
     """What keeps migrations from being promoted; empty when nothing does.
 
     Parameters:
         environment: the one before.
+        validated: the databases of that environment that records know a validation of, where none is a proof.
     """
     everything = target.candidates
     if proof is None:
+        others = f", only {_few(validated)}: it has to have the same name, or be the only one" if validated else ""
         said = (
-            f"No run record says that {environment} has validated anything. {_command(environment, 'migrate')}, or, if "
-            f"it has the migrations already: {_command(environment, 'validate', start=False)}."
+            f"No run record says that {environment} has made all checks of {target.database}{others}. "
+            f"{_command(environment, 'migrate')}, or, if it has the migrations already: "
+            f"{_command(environment, 'validate', start=False)}."
         )
         return [_problem(said, everything)]
     if proof.red:
@@ -179,7 +251,8 @@ def missing(environment: str, proof: Proof | None, target: Target) -> list[Probl
     if unmade:
         said = (
             f"The newest validation of {environment} (run {proof.run}) has not made the checks {_few(unmade)}. "
-            f"{_command(environment, 'validate')}."
+            f"{_command(environment, 'validate')}. What it makes is said by validate_directory, validate_health and "
+            "validate_health_severity."
         )
         return [_problem(said, everything)]
     return [*_unproven(environment, proof, everything), *_without_rows(environment, proof, target)]
@@ -224,50 +297,66 @@ def _problem(text: str, candidates: Iterable[Candidate]) -> Problem:
     return Problem(text, frozenset(candidate.version for candidate in candidates))
 
 
-def _entries(run: Entry) -> list[Entry]:
-    """What a record says about each database."""
-    return [entry for entry in run.get("hosts", {}).values() if isinstance(entry, Mapping) and entry.get("database")]
+def _runs(folder: Path) -> list[Entry]:
+    return [run for run in record.newest_first(folder, record.ROUTINE) if not run.get("check")]
+
+
+def _entries(run: Entry) -> list[tuple[str, Entry]]:
+    """What a record says about each database, with the name of its entry."""
+    return [(name, entry) for name, entry in run["hosts"].items() if entry.get("database")]
+
+
+def _validated(runs: Iterable[Entry]) -> set[str]:
+    entries = [entry for run in runs for _, entry in _entries(run)]
+    return {entry["database"] for entry in entries if (entry.get("validation") or {}).get("outcome")}
 
 
 def _identities(run: Entry) -> set[str]:
-    validations = [entry.get("validation") or {} for entry in _entries(run)]
+    validations = [entry.get("validation") or {} for _, entry in _entries(run)]
     return {str(validation["identity"]) for validation in validations if validation.get("identity")}
 
 
-def _each(entries: Iterable[Entry], kind: str) -> list[Entry]:
+def _versions_of(entry: Entry, kind: str) -> list[int]:
     """The migrations that something has happened to; not all are known to the last detail."""
-    return [migration for entry in entries for migration in entry.get(kind) or () if "version" in migration]
+    return [migration["version"] for migration in entry.get(kind) or () if "version" in migration]
 
 
-def _proof(run: Entry, entries: Sequence[Entry]) -> Proof | None:
-    """What a run has shown: of several hosts with the database all have to be green, and have what is proven."""
-    validations = [entry.get("validation") or {} for entry in entries]
-    outcomes = {validation.get("outcome") for validation in validations}
-    if not outcomes or (None in outcomes and RED not in outcomes):
-        return None
+def _failures(run: Entry, host: str) -> tuple[str, ...]:
+    """Why a run failed on a host, whatever its checks said: drift that must not be, for instance."""
+    errors = [entry.get("error") for name, entry in run["hosts"].items() if name.partition("/")[0] == host]
+    return tuple(str(error.get("message")).rstrip(".") for error in errors if error)
+
+
+def _together(database: str, hosts: Sequence[_Host]) -> Proof:
+    """All hosts have to be green, and to have what is proven; rows on one of them are enough."""
+    validations = [host.validation for host in hosts if host.run]
+    known = {table for one in validations for table in (*(one.get("filled") or ()), *(one.get("empty") or ()))}
+    rolled_back: dict[int, str] = {}
+    filled_before: dict[int, frozenset[str]] = {}
+    for host in hosts:
+        rolled_back = {**host.rolled_back, **rolled_back}
+        for version, tables in host.applied.items():
+            filled_before[version] = filled_before.get(version, frozenset()) | tables
     return Proof(
-        run=str(run["id"]),
-        database=str(entries[0]["database"]),
-        red=_failures(run, str(entries[0]["database"])) if outcomes == {GREEN} else tuple(_failed_checks(validations)),
+        run=max(host.run for host in hosts),
+        database=database,
+        red=tuple(sorted({reason for host in hosts if host.run for reason in _reds(host)})),
         checks=frozenset.intersection(*(frozenset(_names(one.get("checks"))) for one in validations)),
-        versions=_common([_versions(validation) for validation in validations]),
-        empty=_empty(entries),
+        versions=_common([_versions(host.validation) for host in hosts]),
+        tables=frozenset(known),
+        filled=frozenset().union(*(one.get("filled") or () for one in validations)),
+        filled_before=filled_before,
+        rolled_back=rolled_back,
+        applied_since=frozenset().union(*(host.applied_since for host in hosts if host.run)),
     )
 
 
-def _failures(run: Entry, database: str) -> tuple[str, ...]:
-    """Why a run failed on hosts with a database though its checks were green: drift that must not be, for instance."""
-    entries = {name: entry for name, entry in run["hosts"].items() if isinstance(entry, Mapping)}
-    hosts = {name.partition("/")[0] for name, entry in entries.items() if entry.get("database") == database}
-    errors = [entry.get("error") for name, entry in entries.items() if name.partition("/")[0] in hosts]
-    return tuple(str(error.get("message")).rstrip(".") for error in errors if isinstance(error, Mapping))
-
-
-def _failed_checks(validations: Iterable[Entry]) -> list[str]:
-    checks = [check for one in validations if one.get("outcome") == RED for check in one.get("checks") or ()]
-    bad = [check for check in checks if check.get("status") in ("failed", "errored")]
+def _reds(host: _Host) -> tuple[str, ...]:
+    if host.validation.get("outcome") == GREEN:
+        return host.failures
+    bad = [check for check in host.validation.get("checks") or () if check.get("status") in ("failed", "errored")]
     grave = [check for check in bad if check.get("severity") == "error"]
-    return sorted({*_names(grave or bad)}) or ["it did not come to its end"]
+    return tuple(_names(grave or bad)) or ("it did not come to its end",)
 
 
 def _names(checks: Iterable[Entry] | None) -> list[str]:
@@ -286,23 +375,17 @@ def _common(ledgers: Sequence[Mapping[int, tuple[str, str, str]]]) -> dict[int, 
     return {version: row for version, row in first.items() if all(one.get(version) == row for one in others)}
 
 
-def _empty(entries: Iterable[Entry]) -> frozenset[str]:
-    """The tables that no host has rows in."""
-    known = [frozenset((entry.get("validation") or {}).get("empty") or ()) for entry in entries]
-    return frozenset.intersection(*known) if known else frozenset()
-
-
 def _unproven(environment: str, proof: Proof, candidates: Sequence[Candidate]) -> Iterator[Problem]:
     absent = []
     for candidate in candidates:
         known = proof.versions.get(candidate.version)
-        if candidate.version in proof.rolled_back:
+        if candidate.version in proof.rolled_back and candidate.version not in proof.applied_since:
             yield _problem(
                 f"{candidate.name} was rolled back in {environment} by run {proof.rolled_back[candidate.version]}. "
                 f"{_command(environment, 'migrate')}.",
                 [candidate],
             )
-        elif known is None:
+        elif known is None or candidate.version in proof.rolled_back:
             absent.append(candidate)
         elif known[1] != candidate.checksum:
             yield _problem(
@@ -342,17 +425,19 @@ def _before(candidate: Candidate, proof: Proof) -> int:
 
 def _without_rows(environment: str, proof: Proof, target: Target) -> Iterator[Problem]:
     """What was applied to empty tables is not proven by rows that came later."""
-    concerned: dict[str, set[int]] = {table: set() for table in target.filled & proof.empty}
-    for candidate in target.candidates:
-        for table in target.filled & (proof.empty | proof.empty_before.get(candidate.version, frozenset())):
-            concerned.setdefault(table, set()).add(candidate.version)
-    if concerned:
+    wanted = target.filled & proof.tables
+    lacking = {
+        candidate.version: wanted - (proof.filled & proof.filled_before.get(candidate.version, wanted))
+        for candidate in target.candidates
+    }
+    empty = sorted(frozenset().union(*lacking.values()))
+    if empty:
         yield Problem(
-            f"{environment} had no rows in {_few(sorted(concerned))}, where this database has: what it proved "
+            f"{environment} had no rows in {_few(empty)}, where this database has: what it proved "
             "says nothing about those. Bring this database's data there, at the version from before, and then: "
             f"{_command(environment, 'migrate', start=False)} (docs/promotion.md has the commands). Or list tables "
             "that may stay empty there in migrate_staging_may_lack.",
-            frozenset().union(*concerned.values()),
+            frozenset(version for version, tables in lacking.items() if tables),
         )
 
 

@@ -24,6 +24,7 @@ from urllib.parse import quote
 from ansible.module_utils.runbook.host_entry import HostEntry
 
 RECORD_VERSION = 1
+_PARTS = ("validation", "error", "gate", "lint", "backup", "restore", "drill")
 RUNNING, SUCCEEDED, FAILED, INTERRUPTED = "running", "succeeded", "failed", "interrupted"
 UNKNOWN_ENVIRONMENT = "unknown"
 
@@ -229,7 +230,18 @@ def load(path: Path) -> dict[str, Any] | None:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return data if isinstance(data, dict) and data.get("record") == RECORD_VERSION else None
+    return data if _is_record(data) else None
+
+
+def _is_record(data: Any) -> bool:
+    """Whether what others read of a record has the form they rely on; people edit files, and disks lose parts."""
+    if not isinstance(data, dict) or data.get("record") != RECORD_VERSION or not isinstance(data.get("id"), str):
+        return False
+    hosts = data.get("hosts")
+    return isinstance(hosts, dict) and all(
+        isinstance(entry, dict) and all(isinstance(entry.get(part), (dict, type(None))) for part in _PARTS)
+        for entry in hosts.values()
+    )
 
 
 def revision_of(project: Path) -> str | None:

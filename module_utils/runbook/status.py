@@ -363,7 +363,7 @@ def last_validations(folder: Path, hosts: Sequence[str]) -> dict[str, dict[str, 
             if host in found and database and validation.get("outcome") and not run.get("check"):
                 known = {key: validation.get(key) for key in ("outcome", "checks", "drift")}
                 known["version"] = max((one["version"] for one in validation.get("versions") or ()), default=None)
-                moment = run["ended_at"] or run["started_at"]
+                moment = run.get("ended_at") or run.get("started_at")
                 newest = found[host].setdefault(database, {**known, "at": moment, "run": run["id"]})
                 # A migrate makes the checks and does not look for drift.
                 newest["drift"] = newest["drift"] or known["drift"]

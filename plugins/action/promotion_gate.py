@@ -14,11 +14,10 @@ from ansible.plugins.action import ActionBase
 # Ansible ships configured module_utils to targets; on the controller a plugin has to say where they are.
 ansible.module_utils.__path__.extend(C.DEFAULT_MODULE_UTILS_PATH)
 
-from ansible.module_utils.runbook import promotion
+from ansible.module_utils.runbook import health, promotion
 from ansible.module_utils.runbook.check_file import read_checks
 from ansible.module_utils.runbook.environment import NAME, PRODUCTION
 from ansible.module_utils.runbook.errors import RunbookError
-from ansible.module_utils.runbook.migration import read_folder
 from ansible.module_utils.runbook.project import project_directory, runs_directory
 
 _UNASKED = "no proof was asked for, because migrate_promote_from is empty"
@@ -35,15 +34,17 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
         _, params = self.validate_argument_spec(
             {
                 "database": {"type": "str", "required": True},
-                "pending": {"type": "list", "elements": "str", "required": True},
+                "pending": {"type": "dict", "required": True},
                 "identity": {"type": "str", "required": True},
                 "tables": {"type": "dict", "required": True},
-                "directory": {"type": "path", "required": True},
                 "checks": {"type": "path", "default": ""},
+                "health": {"type": "bool", "default": False},
+                "health_severity": {"type": "dict", "default": {}},
                 "environment": {"type": "str", "required": True},
                 "promote_from": {"type": "str", "default": ""},
                 "records": {"type": "path", "default": ""},
                 "may_lack": {"type": "list", "elements": "str", "default": []},
+                "copies": {"type": "list", "elements": "str", "default": []},
                 "override": {"type": "str", "default": ""},
             }
         )
@@ -59,10 +60,14 @@ def _decide(params: Mapping[str, Any]) -> dict[str, Any]:
     records, before = Path(params["records"] or runs_directory(C.CONFIG_FILE)), params["promote_from"].strip()
     _refuse_paths(before)
     target = _target(params)
-    problems = promotion.twins(promotion.environments_with(records, params["environment"], params["identity"]), target)
-    proof = promotion.newest_proof(records / before, params["database"]) if before else None
+    others = promotion.environments_with(records, params["environment"], params["identity"])
+    problems = promotion.twins(others, params["copies"], target)
+    proof = None
     if before and not problems:
-        problems = promotion.missing(before, proof, target)
+        versions = [candidate.version for candidate in target.candidates]
+        proof = promotion.newest_proof(records / before, params["database"], versions)
+        validated = [] if proof else promotion.databases_validated(records / before)
+        problems = promotion.missing(before, proof, target, validated)
     override = params["override"].strip()
     decision = promotion.decide(problems, before, override)
     unasked = decision == promotion.OFF and params["environment"] == PRODUCTION
@@ -71,7 +76,7 @@ def _decide(params: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "decision": decision,
         "proof": proof.run if proof else "",
-        "excused": sorted((promotion.filled(params["tables"], ()) - target.filled) & (proof.empty if proof else set())),
+        "excused": _excused(params, proof) if proof else [],
         "problems": [problem.text for problem in problems],
         "reason": reason,
         "notes": {
@@ -79,26 +84,34 @@ def _decide(params: Mapping[str, Any]) -> dict[str, Any]:
             for one in target.candidates
             if unasked or one.version in unproven
         },
-        "msg": f"{params['database']}: {_said(decision, params, proof, reason)}{_texts(problems)}",
+        "msg": f"{params['database']}: {_said(decision, before, target, proof, reason)}{_texts(problems)}",
     }
 
 
+def _excused(params: Mapping[str, Any], proof: promotion.Proof) -> list[str]:
+    """The tables that lack rows there, and are allowed to."""
+    tables = params["tables"]
+    allowed = promotion.filled(tables, ()) - promotion.filled(tables, params["may_lack"])
+    return sorted(allowed & proof.tables - proof.filled)
+
+
 def _target(params: Mapping[str, Any]) -> promotion.Target:
-    project = project_directory(C.CONFIG_FILE)
-    wanted = set(params["pending"])
-    migrations = read_folder(project / params["directory"]).migrations.values()
+    pending = params["pending"]
     return promotion.Target(
         database=params["database"],
         candidates=[
-            promotion.Candidate(one.version, one.name, one.checksum) for one in migrations if one.name in wanted
+            promotion.Candidate(version, name, pending["checksums"][str(version)])
+            for version, name in zip(pending["pending_versions"], pending["pending"], strict=True)
         ],
         filled=promotion.filled(params["tables"], params["may_lack"]),
-        checks=_checks(project, params["checks"]),
+        checks=_checks(params["checks"], params["health"], params["health_severity"]),
     )
 
 
-def _checks(project: Path, folder: str) -> frozenset[str]:
-    return frozenset(check.name for check in read_checks(project / folder, folder)) if folder else frozenset()
+def _checks(folder: str, with_health: bool, severity: Mapping[str, str]) -> frozenset[str]:
+    project = project_directory(C.CONFIG_FILE)
+    ours = read_checks(project / folder, folder) if folder else []
+    return frozenset(check.name for check in [*ours, *(health.checks(severity) if with_health else ())])
 
 
 def _refuse_paths(environment: str) -> None:
@@ -110,8 +123,8 @@ def _refuse_paths(environment: str) -> None:
         )
 
 
-def _said(decision: str, params: Mapping[str, Any], proof: promotion.Proof | None, reason: str) -> str:
-    names, before = ", ".join(params["pending"]), params["promote_from"]
+def _said(decision: str, before: str, target: promotion.Target, proof: promotion.Proof | None, reason: str) -> str:
+    names = ", ".join(candidate.name for candidate in target.candidates)
     return {
         promotion.PASSED: f"{before} has proven {names} (run {proof.run if proof else ''}).",
         promotion.OVERRIDDEN: f"NOT PROVEN{f' in {before}' if before else ''}, and applied all the same because: "

@@ -31,6 +31,7 @@ _value:
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import ansible.module_utils
@@ -116,30 +117,41 @@ def red_validation(
     )
 
 
-def migrated(results: Sequence[Result], validations: Mapping[str, Result], host: str) -> list[str]:
-    """Return a line for each database about what was done, and about a version that an earlier run left unvalidated.
+def migrated(results: Sequence[Result], outstanding: Sequence[str], host: str) -> list[str]:
+    """Return a line for each database about what was done, and about a version that nobody has seen green.
 
     Parameters:
         results: results of ``schema_migration``.
-        validations: the newest validation by database, as the filter ``last_validations`` has them.
+        outstanding: the databases that still have to be validated.
         host: the inventory host they are on.
     """
     from ansible.module_utils.runbook import presentation
 
-    return [presentation.migrated(result, validations.get(result["database"], {}), host) for result in results]
+    return [presentation.migrated(result, result["database"] in outstanding, host) for result in results]
 
 
-def unvalidated(results: Sequence[Result], validations: Mapping[str, Result]) -> list[str]:
-    """Return the databases in which nothing is pending, and whose version was never validated, or was red.
+def unvalidated(results: Sequence[Result], environment: str, host: str, directory: str) -> list[str]:
+    """Return the databases in which nothing is pending, and that still have to be validated.
 
     Parameters:
         results: results of ``schema_migration``.
-        validations: the newest validation by database, as the filter ``last_validations`` has them.
+        environment: whose run records to read.
+        host: the inventory host they are on.
+        directory: of all run records, empty for the project's.
     """
-    from ansible.module_utils.runbook import presentation
+    from ansible.module_utils.runbook.outstanding import outstanding
+    from ansible.module_utils.runbook.project import runs_directory
 
-    databases = {result["database"]: result for result in results if not result["has_changes"]}
-    return [name for name, one in databases.items() if presentation.unvalidated(one, validations.get(name, {}))]
+    folder = Path(directory or runs_directory(constants.CONFIG_FILE)) / environment
+    versions = {
+        result["database"]: result["version"]
+        for result in results
+        if not result.get("has_changes") and result.get("version") is not None
+    }
+    try:
+        return outstanding(folder, host, versions)
+    except OSError:  # A record never decides about a run.
+        return []
 
 
 class FilterModule:

@@ -83,5 +83,5 @@ def test_two_databases_are_never_taken_for_one(database: Any, another_database: 
     assert first != second
     with maintenance(database) as session:
         ((system,),) = session.execute("SELECT system_identifier::text FROM pg_control_system()").fetchall()
-    assert first.startswith(f"{system}/") and first.endswith(f"/{database.database}")
-    assert second.rpartition("/")[2] == another_database.database
+    assert first.startswith(f"{system}/") and f"/{database.database}@" in first
+    assert f"/{another_database.database}@" in second

@@ -175,7 +175,7 @@ def test_what_a_run_has_not_validated_the_next_one_does(project: Promotion) -> N
     write(project.init, {"009_later.sql": "CREATE TABLE public.later (id int);\n"})
     project.migrate("staging", migrate_validate=False)
     again = project.migrate("staging", migrate_validate=False)
-    assert again.changed == 0 and "It has not been validated: the newest validation was at version 1." in again.text
+    assert again.changed == 0 and "The checks have not been green at this version. Run:" in again.text
     screen = project.run("status.yml", db_name=again.host["database"]).output
     assert ", at version 1" in screen, screen
     assert "Run: ansible-playbook validate.yml -l staging" in project.migrate("production", code=2).text
@@ -203,6 +203,7 @@ def test_the_next_run_validates_what_stayed_before_a_file_that_failed(project: P
 def test_phases_cannot_be_left_out_by_tags(project: Promotion, database: Any) -> None:
     run = project.migrate("production", "--tags", "apply", code=2)
     assert "With --tags apply nothing but this check would run" in run.text
+    assert "its db_environment is qa" in project.migrate("production", code=2, db_environment="qa").text
     run = project.migrate("production", "--skip-tags", "always", code=2, db_environment="staging")
     assert "The guard may have been left out by --skip-tags always" in run.text
     assert ask(database, "SELECT 1 FROM pg_class WHERE relname = 'actor'") == []

@@ -231,7 +231,12 @@ def test_a_run_over_several_environments_is_fine_when_meant() -> None:
 
 def test_one_environment_name_for_all_does_not_hide_the_groups() -> None:
     hosts = [host("s1", db_environment="qa"), host("p1", ["production"], db_environment="qa")]
-    assert "2 environments at once (staging: s1; production: p1)" in only(check(*hosts))
+    *others, span = check(*hosts)
+    assert "2 environments at once (staging: s1; production: p1)" in span
+    assert [one.split(".")[0] for one in others] == [
+        "A host is in group staging, but its db_environment is qa",
+        "A host is in group production, but its db_environment is qa",
+    ]
 
 
 def test_destructive_operations_need_the_name_of_the_database() -> None:

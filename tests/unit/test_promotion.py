@@ -29,14 +29,20 @@ def validation(**changes: Any) -> dict[str, Any]:
 def write(folder: Path, name: str, check: bool = False, **entries: Any) -> None:
     """A run record; each entry is one of ``hosts``."""
     folder.mkdir(parents=True, exist_ok=True)
-    record = {"record": 1, "id": name, "check": check, "hosts": entries}
+    record = {
+        "record": 1,
+        "id": name,
+        "check": check,
+        "hosts": {key.replace("_of_", "/"): one for key, one in entries.items()},
+    }
     (folder / f"{name}.json").write_text(json.dumps(record))
 
 
 def problems(folder: Path, *candidates: Candidate, **changes: Any) -> list[Problem]:
     """Everything that keeps candidates from being promoted to a target."""
     target = replace(TARGET, **({"candidates": candidates} if candidates else {}), **changes)
-    return promotion.missing("staging", promotion.newest_proof(folder, target.database), target)
+    proof = promotion.newest_proof(folder, target.database, [one.version for one in target.candidates])
+    return promotion.missing("staging", proof, target, promotion.databases_validated(folder))
 
 
 def missing(folder: Path, *candidates: Candidate, **changes: Any) -> str:
@@ -130,25 +136,81 @@ def test_of_several_hosts_with_the_database_all_have_to_be_green(tmp_path: Path)
 
 
 def test_a_database_belongs_to_one_environment(tmp_path: Path) -> None:
-    entry = {"database": "cm", "validation": validation(identity="1/2/cm")}
+    entry = {"database": "cm", "validation": validation(identity="1/2/cm@100")}
     write(tmp_path / "staging", "20261122T100000Z-migrate", staging=entry)
     write(tmp_path / "staging", "20261122T110000Z-backup", staging={"database": "cm"})
     write(tmp_path / "qa", "20261122T100000Z-migrate", qa={"database": "cm", "validation": validation()})
-    others = promotion.environments_with(tmp_path, "production", "1/2/cm")
-    assert others == {"staging": "20261122T100000Z-migrate"}
-    assert promotion.environments_with(tmp_path, "staging", "1/2/cm") == {}
-    assert promotion.environments_with(tmp_path / "none", "staging", "1/2/cm") == {}
-    (problem,) = promotion.twins(others, TARGET)
+    others = promotion.environments_with(tmp_path, "production", "1/2/cm@100")
+    assert others == {"staging": ("20261122T100000Z-migrate", True)}
+    assert promotion.environments_with(tmp_path, "staging", "1/2/cm@100") == {}
+    assert promotion.environments_with(tmp_path / "none", "staging", "1/2/cm@100") == {}
+    (problem,) = promotion.twins(others, ["staging"], TARGET)
     assert "staging is this very database (run 20261122T100000Z-migrate)" in problem.text and problem.versions == {5}
+
+
+def test_a_server_that_was_started_again_may_be_a_copy(tmp_path: Path) -> None:
+    entry = {"database": "cm", "validation": validation(identity="1/2/cm@100")}
+    write(tmp_path / "production", "20261122T100000Z-migrate", production=entry)
+    others = promotion.environments_with(tmp_path, "staging", "1/2/cm@200")
+    (problem,) = promotion.twins(others, [], TARGET)
+    assert "production is this very database, or one is a physical copy of the other" in problem.text
+    assert "migrate_copies: [production]" in problem.text
+    assert promotion.twins(others, ["production"], TARGET) == []
+    hidden = {"database": "cm", "validation": validation(identity="/2/cm@100")}
+    write(tmp_path / "qa", "20261122T100000Z-migrate", qa=hidden)
+    assert promotion.environments_with(tmp_path, "staging", "/2/cm@200") == {}, "numbers that every cluster begins with"
 
 
 def test_several_hosts_have_proven_what_all_of_them_have_and_rows_that_one_has(tmp_path: Path) -> None:
     first = validation(filled=["cm.a"], empty=["cm.b"])
     second = validation(filled=["cm.b"], empty=["cm.a"], versions=validation()["versions"][1:])
+    assert promotion.newest_proof(tmp_path, "cm", []) is None
     entries = {"a": {"database": "cm", "validation": first}, "b": {"database": "cm", "validation": second}}
     write(tmp_path, "20261122T100000Z-migrate", **entries)
     assert missing(tmp_path) == ""
     assert "has not proven 004_d.sql" in missing(tmp_path, Candidate(4, "004_d.sql", "sum4"))
+
+
+def test_a_red_host_is_not_hidden_by_another_one(tmp_path: Path) -> None:
+    red = validation(outcome="red", checks=[{"name": "orphans", "status": "failed", "severity": "error"}])
+    both = {"a": {"database": "cm", "applied": [{"version": 5}], "validation": red}}
+    write(tmp_path, "20261122T100000Z-migrate", **both, b={"database": "cm", "validation": validation()})
+    write(tmp_path, "20261122T110000Z-validate", b={"database": "cm", "validation": validation()})
+    assert "was red: orphans" in missing(tmp_path)
+    write(tmp_path, "20261122T120000Z-validate", a={"database": "cm", "validation": validation()})
+    assert missing(tmp_path) == ""
+
+
+def test_a_slip_of_the_pen_does_not_hide_the_only_database(tmp_path: Path) -> None:
+    write(tmp_path, "20261122T100000Z-migrate", staging={"database": "cm_stage", "validation": validation()})
+    write(tmp_path, "20261122T110000Z-migrate", staging={"database": "cm_stagin", "error": {"message": "No."}})
+    assert missing(tmp_path) == ""
+    write(tmp_path, "20261122T120000Z-migrate", staging={"database": "shop", "validation": validation()})
+    assert "has made all checks of cm, only cm_stage, shop: it has to have the same name" in missing(tmp_path)
+
+
+def test_tables_that_were_not_there_yet_had_no_rows(tmp_path: Path) -> None:
+    new = {"database": "cm", "applied": [{"version": 5}], "validation": validation(outcome=None, filled=[], empty=[])}
+    write(tmp_path, "20261122T100000Z-migrate", staging=new)
+    write(tmp_path, "20261122T110000Z-validate", staging={"database": "cm", "validation": validation()})
+    assert "staging had no rows in cm.a, cm.b" in missing(tmp_path)
+
+
+def test_a_file_that_was_applied_again_after_a_rollback_only_needs_the_checks(tmp_path: Path) -> None:
+    write(tmp_path, "20261122T100000Z-migrate", staging={"database": "cm", "validation": validation()})
+    write(tmp_path, "20261122T110000Z-rollback", staging={"database": "cm", "rolled_back": [{"version": 5}]})
+    killed = {"database": "cm", "applied": [{"version": 5}], "validation": validation(outcome=None)}
+    write(tmp_path, "20261122T120000Z-migrate", staging=killed)
+    assert "has not proven 005_e.sql" in missing(tmp_path)
+    assert "Run: ansible-playbook validate.yml -l staging" in missing(tmp_path)
+
+
+@pytest.mark.parametrize("hosts", [None, [], {"a": None}, {"a": {"database": "cm", "validation": "green"}}])
+def test_a_record_of_another_form_is_none(tmp_path: Path, hosts: Any) -> None:
+    (tmp_path / "20261122T100000Z-migrate.json").write_text(json.dumps({"record": 1, "id": "x", "hosts": hosts}))
+    (tmp_path / "20261122T110000Z-migrate.json").write_text(json.dumps({"record": 1, "hosts": {}}))
+    assert "No run record says" in missing(tmp_path)
+    assert promotion.environments_with(tmp_path.parent, "staging", "1/2/cm@100") == {}
 
 
 def test_a_check_that_was_not_made_proves_nothing(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def new_record(**values: Any) -> run.Record:
 def write_record(folder: Path, name: str, **values: Any) -> None:
     """Write an old record under the given file name."""
     folder.mkdir(exist_ok=True)
-    (folder / name).write_text(json.dumps({"record": 1, "id": Path(name).stem, "check": False, **values}))
+    (folder / name).write_text(json.dumps({"record": 1, "id": Path(name).stem, "check": False, "hosts": {}, **values}))
 
 
 def names(folder: Path) -> list[str]:

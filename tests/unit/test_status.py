@@ -237,7 +237,13 @@ def test_a_scheduled_run_that_failed_and_a_timer_that_was_stopped_stand_out() ->
 
 def note(folder: Path, number: int, operation: str, outcome: str) -> None:
     """Leave a run record; a higher number is a later run."""
-    run = {"record": 1, "operation": operation, "outcome": outcome, "started_at": f"2026-11-22T02:15:0{number}.000Z"}
+    run = {
+        "record": 1,
+        "id": str(number),
+        "operation": operation,
+        "outcome": outcome,
+        "started_at": f"2026-11-22T02:15:0{number}.000Z",
+    }
     (folder / f"20261122T02150{number}Z-{operation}.json").write_text(json.dumps({**run, "check": False, "hosts": {}}))
 
 
