@@ -1,0 +1,2 @@
+-- raises: refresh-not-concurrent
+REFRESH MATERIALIZED VIEW cm.daily WITH NO DATA;
