@@ -116,6 +116,7 @@ class Project:
             [sys.executable, "-m", "ansible", "playbook", door, "-l", limit, "-e", f"@{file}", *arguments],
             cwd=self.root,
             env=self.environment(),
+            stdin=subprocess.PIPE if "--step" in arguments else None,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

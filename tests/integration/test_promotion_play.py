@@ -209,6 +209,23 @@ def test_phases_cannot_be_left_out_by_tags(project: Promotion, database: Any) ->
     assert ask(database, "SELECT 1 FROM pg_class WHERE relname = 'actor'") == []
 
 
+def test_nothing_is_applied_when_the_gate_is_stepped_over(project: Promotion, database: Any) -> None:
+    name = project.databases["production"].database
+    process = project.start("migrate.yml", "--step", limit="production", db_name=name)
+    assert process.stdin and process.stdout
+    said, asked = "", []
+    while character := process.stdout.read(1):
+        said += character
+        if said.endswith("(N)o/(y)es/(c)ontinue: "):
+            asked.append(said.rpartition("Perform task: ")[2])
+            if len(asked) % 2:  # Ansible repeats each question as a heading once it is answered
+                process.stdin.write("n\n" if "GATE: ask" in asked[-1] else "y\n")
+                process.stdin.flush()
+    run = project.finish(process, code=2)
+    assert "Nothing was applied: phase GATE or BACKUP was left out" in run.error["message"], said
+    assert ask(database, "SELECT 1 FROM pg_class WHERE relname = 'actor'") == []
+
+
 def test_a_database_of_production_is_not_migrated_as_staging(project: Promotion, database: Any) -> None:
     project.migrate("staging")
     project.migrate("production")
