@@ -158,11 +158,16 @@ def conjuncts(expression: Node) -> list[Node]:
 
 def not_null_columns(expression: Node) -> set[str]:
     """The columns that a CHECK proves to be without NULL."""
-    return {
-        str(column_of(part.arg))
-        for part in conjuncts(expression)
-        if isinstance(part, ast.NullTest) and part.nulltesttype == NullTestType.IS_NOT_NULL and column_of(part.arg)
-    }
+    tests = [_null_test(part) for part in conjuncts(expression)]
+    return {str(column_of(test.arg)) for test in tests if test is not None and column_of(test.arg)}
+
+
+def _null_test(part: Node) -> Node:
+    """The test of ``x IS NOT NULL`` and of ``NOT (x IS NULL)``, None for everything else."""
+    wanted = NullTestType.IS_NOT_NULL
+    if isinstance(part, ast.BoolExpr) and part.boolop == BoolExprType.NOT_EXPR:
+        part, wanted = part.args[0], NullTestType.IS_NULL
+    return part if isinstance(part, ast.NullTest) and part.nulltesttype == wanted else None
 
 
 def configured(call: Node) -> Optional[tuple[str, str]]:

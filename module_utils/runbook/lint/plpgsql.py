@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Optional
 
-from ansible.module_utils.runbook.lint.nodes import Node, column_of, text_of
+from ansible.module_utils.runbook.lint.nodes import Node, column_of, text_of, walk
 from ansible.module_utils.runbook.statement import Token, tokens
 from pglast import ast, parse_sql
 from pglast.parser import ParseError
@@ -31,6 +31,7 @@ _VERBS = frozenset(
 )
 _QUERY_VERBS = frozenset(("INSERT", "UPDATE", "DELETE", "MERGE", "WITH", "EXECUTE"))
 _DDL_TEXT = re.compile(rf"\s*(?:{_CHANGES})\s+[A-Za-z\"%]", re.IGNORECASE)
+_DML_TEXT = re.compile(r"\s*(?:DELETE\s+FROM|UPDATE|MERGE\s+INTO|SET)\s+[A-Za-z\"%]", re.IGNORECASE)
 _FORMAT = re.compile(r"%(?:(\d+)\$)?-?\d*([sIL%])")
 
 
@@ -69,11 +70,12 @@ def embedded_statements(body: bytes) -> Iterator[Embedded]:
     Parameters:
         body: what stands between the dollar quotes.
     """
-    known = dict(_assignments(body))
+    known = _known_texts(body)
+    told: set[str] = set()
     for piece in _pieces(body):
         verb, offset = piece.tokens[0].word, piece.tokens[0].start
         if verb == "EXECUTE":
-            for text in _executed(piece, body, known):
+            for text in _executed(piece, body, known, told):
                 yield Embedded(text, offset, dynamic=True)
         elif verb == "PERFORM":
             yield Embedded("SELECT" + piece.text(body)[len("PERFORM") :], offset)
@@ -84,6 +86,16 @@ def embedded_statements(body: bytes) -> Iterator[Embedded]:
 def changes_schema(text: str) -> bool:
     """Whether a text begins like a statement that changes the schema."""
     return bool(_DDL_TEXT.match(text))
+
+
+def _is_statement(text: str) -> bool:
+    """Whether a text is one that EXECUTE may well run, and that matters."""
+    if not _DML_TEXT.match(text):
+        return changes_schema(text)
+    try:
+        return bool(parse_sql(text))
+    except ParseError:
+        return False
 
 
 def _pieces(body: bytes) -> Iterator[_Piece]:
@@ -128,8 +140,21 @@ def _targets_end(names: list[Token], at: int) -> int:
     return at
 
 
+def _known_texts(body: bytes) -> dict[str, list[str]]:
+    """By variable, each text that it is given, in order, as far as it can be known."""
+    found: dict[str, list[str]] = {}
+    for variable, expression in _assignments(body):
+        text = _template(expression, found)
+        texts = found.setdefault(variable, [])
+        if any(column_of(node) == variable for node in walk(expression)):
+            texts[-1:] = [text]  # it goes on with what there was
+        else:
+            texts.append(text)
+    return found
+
+
 def _assignments(body: bytes) -> Iterator[tuple[str, Node]]:
-    """(variable, expression) of each ``variable := expression`` and ``variable type := expression``."""
+    """(variable, expression) of each ``variable [type] := expression``, which may be spelled ``=`` or ``DEFAULT``."""
     piece: list[Token] = []
     for token in tokens(body):
         if token.text == b";" or token.word in _BEGIN_STATEMENT or token.word == "DECLARE":
@@ -140,23 +165,32 @@ def _assignments(body: bytes) -> Iterator[tuple[str, Node]]:
 
 
 def _assignment(piece: _Piece, body: bytes) -> Iterator[tuple[str, Node]]:
-    marks = [token.text for token in piece.tokens]
-    for at, (mark, following) in enumerate(zip(marks, marks[1:])):
-        if mark == b":" and following == b"=" and at:
-            expression = _expression(piece.text(body, at + 2))
+    for at, token in enumerate(piece.tokens):
+        if at and (token.text == b"=" or token.word == "DEFAULT"):
+            expression = _expression(piece.text(body, at + 1))
             if expression is not None:
                 yield piece.tokens[0].value, expression
             return
 
 
-def _executed(piece: _Piece, body: bytes, known: dict[str, Node]) -> list[str]:
-    """What an EXECUTE runs; where that is computed elsewhere, every text of the body that looks like it."""
+def _executed(piece: _Piece, body: bytes, known: dict[str, list[str]], told: set[str]) -> list[str]:
+    """What an EXECUTE runs; where that is computed elsewhere, every text of the body that looks like it.
+
+    Parameters:
+        known: texts of variables.
+        told: those of them that an EXECUTE before has been taken to run; they are not told again.
+    """
     end = next((at for at, token in enumerate(piece.tokens) if token.word in ("INTO", "USING")), None)
     expression = _expression(piece.text(body, 1, end))
-    text = _template(expression, known) if expression is not None else UNKNOWN
-    if text.strip().startswith(UNKNOWN):
-        return [found for found in map(_string_template, _strings(body)) if changes_schema(found)]
-    return [text]
+    given = known.get(column_of(expression) or "") if expression is not None else None
+    texts = given or [_template(expression, known) if expression is not None else UNKNOWN]
+    if any(text.strip().startswith(UNKNOWN) for text in texts):
+        texts = [*texts, *filter(_is_statement, map(_string_template, _strings(body)))]
+    found = [text for text in dict.fromkeys(texts) if not text.strip().startswith(UNKNOWN)]
+    if given:
+        found = [text for text in found if text not in told]
+        told.update(found)
+    return found
 
 
 def _expression(text: str) -> Node:
@@ -169,9 +203,11 @@ def _expression(text: str) -> Node:
 
 
 def _strings(body: bytes) -> Iterator[str]:
-    """The values of all string constants of a body."""
+    """The values of all string constants of a body but those that RAISE shows."""
+    raises = False
     for token in tokens(body):
-        if token.kind == "string":
+        raises = token.word == "RAISE" or (raises and token.text != b";")
+        if token.kind == "string" and not raises:
             expression = _expression(token.written)
             yield text_of(expression) or ""
 
@@ -180,30 +216,30 @@ def _string_template(text: str) -> str:
     return _FORMAT.sub(lambda match: "%" if match.group(2) == "%" else UNKNOWN, text)
 
 
-def _template(node: Node, known: dict[str, Node], depth: int = 0) -> str:
+def _template(node: Node, known: dict[str, list[str]]) -> str:
     """The text that an expression makes, with :data:`UNKNOWN` for each part that is not constant."""
     constant = text_of(node)
     if constant is not None:
         return constant
-    if depth > 20:  # a variable that is assigned from itself
-        return UNKNOWN
     if isinstance(node, ast.TypeCast):
-        return _template(node.arg, known, depth + 1)
+        return _template(node.arg, known)
     if isinstance(node, ast.A_Expr) and node.name[-1].sval == "||":
-        return _template(node.lexpr, known, depth + 1) + _template(node.rexpr, known, depth + 1)
+        return _template(node.lexpr, known) + _template(node.rexpr, known)
     if isinstance(node, ast.FuncCall):
-        return _called(node, known, depth)
+        return _called(node, known)
     variable = column_of(node)
-    return _template(known[variable], known, depth + 1) if variable in known else UNKNOWN
+    return known[variable][-1] if variable in known else UNKNOWN
 
 
-def _called(node: Node, known: dict[str, Node], depth: int) -> str:
+def _called(node: Node, known: dict[str, list[str]]) -> str:
     name = node.funcname[-1].sval
-    arguments = [_template(argument, known, depth + 1) for argument in node.args or ()]
+    arguments = [_template(argument, known) for argument in node.args or ()]
     if name == "format" and arguments:
         return _formatted(arguments[0], arguments[1:])
     if name in ("concat", "quote_ident"):
         return "".join(arguments)
+    if name == "concat_ws" and arguments:
+        return arguments[0].join(arguments[1:])
     return UNKNOWN
 
 

@@ -45,6 +45,8 @@ _HARMLESS_IN_A_BLOCK = (
     + (ast.VariableSetStmt, ast.VariableShowStmt, ast.LockStmt, ast.CopyStmt, ast.ExplainStmt, ast.NotifyStmt)
     + (ast.TransactionStmt, ast.TruncateStmt, ast.VacuumStmt, ast.ConstraintsSetStmt, ast.DiscardStmt, ast.ReturnStmt)
     + (ast.ListenStmt, ast.UnlistenStmt, ast.PrepareStmt, ast.ExecuteStmt, ast.DeallocateStmt, ast.CheckPointStmt)
+    # Names of the database and of the role may be known at run time only.
+    + (ast.AlterDatabaseSetStmt, ast.AlterDefaultPrivilegesStmt)
     # Roles belong to the server, and no CREATE ROLE knows IF NOT EXISTS: a block is the only way.
     + (ast.CreateRoleStmt, ast.AlterRoleStmt, ast.AlterRoleSetStmt, ast.GrantRoleStmt, ast.GrantStmt, ast.DropRoleStmt)
 )
@@ -228,8 +230,39 @@ def _loads_many(action: Action) -> bool:
         return bool(node.is_from) and (action.data >= _MANY_ROWS or node.filename is not None)
     if not isinstance(node, ast.InsertStmt) or node.selectStmt is None:
         return False
-    values = node.selectStmt.valuesLists
-    return len(values) >= _MANY_ROWS if values else bool(node.selectStmt.fromClause)
+    return _returns_many(node.selectStmt)
+
+
+def _returns_many(select: Node) -> bool:
+    """Whether a query may well return many rows: those of a table, or of a long list."""
+    if select.larg:
+        return _returns_many(select.larg) or _returns_many(select.rarg)
+    if select.valuesLists:
+        return len(select.valuesLists) >= _MANY_ROWS
+    limit = text_of(select.limitCount) or ""
+    if limit.isdecimal() and int(limit) < _MANY_ROWS:
+        return False
+    return any(map(_has_many, select.fromClause or ()))
+
+
+def _has_many(source: Node) -> bool:
+    """Whether a part of FROM may well have many rows; what a function makes of constants has not."""
+    if isinstance(source, ast.JoinExpr):
+        return _has_many(source.larg) or _has_many(source.rarg)
+    if isinstance(source, ast.RangeSubselect):
+        return _returns_many(source.subquery)
+    if isinstance(source, ast.RangeFunction):
+        return _counts_far(source.functions[0][0])
+    return True
+
+
+def _counts_far(call: Node) -> bool:
+    """Whether a function in FROM is generate_series() with many numbers, or with bounds that nobody knows."""
+    if not isinstance(call, ast.FuncCall) or call.funcname[-1].sval != "generate_series":
+        return False
+    bounds = [text_of(argument) or "" for argument in call.args[:2]]
+    numbers = [int(bound) for bound in bounds if bound.isdecimal()]
+    return len(numbers) < 2 or numbers[1] - numbers[0] >= _MANY_ROWS
 
 
 # What cannot be seen
@@ -279,6 +312,8 @@ def _is_hidden_change(action: Action, series: Series) -> bool:
         return changes_schema(action.text)
     if isinstance(node, ast.SelectStmt):
         return bool(node.intoClause) and not is_temporary(node.intoClause.rel)
+    if isinstance(node, ast.RefreshMatViewStmt) and node.concurrent:
+        return False
     return not isinstance(node, _HARMLESS_IN_A_BLOCK) and not _is_temporary(node, series)
 
 

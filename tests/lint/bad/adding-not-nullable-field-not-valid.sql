@@ -1,0 +1,6 @@
+-- raises: adding-not-nullable-field
+ALTER TABLE cm.account ADD CONSTRAINT account_email_there CHECK (NOT (email IS NOT NULL)) NOT VALID;
+-- == next file ==
+ALTER TABLE cm.account VALIDATE CONSTRAINT account_email_there;
+-- == next file ==
+ALTER TABLE cm.account ALTER COLUMN email SET NOT NULL;

@@ -1,0 +1,2 @@
+-- raises: missing-where
+DO $$ DECLARE q text = 'DELETE FROM cm.payment'; BEGIN EXECUTE q; END $$;

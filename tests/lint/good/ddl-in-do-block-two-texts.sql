@@ -1,0 +1,2 @@
+DO $$ DECLARE q text; BEGIN q := 'ANALYZE cm.payment'; EXECUTE q; q := 'SELECT 1'; EXECUTE q; END $$;
+DO $$ BEGIN REFRESH MATERIALIZED VIEW CONCURRENTLY cm.daily; END $$;
