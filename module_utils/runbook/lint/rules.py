@@ -12,6 +12,7 @@ from ansible.module_utils.runbook.lint.hit import Hit, one_line, with_word
 from ansible.module_utils.runbook.lint.nodes import (
     Name,
     Node,
+    constraints,
     has_option,
     is_temporary,
     listed_name,
@@ -24,7 +25,7 @@ from ansible.module_utils.runbook.lint.opinions import added_constraints, comman
 from ansible.module_utils.runbook.lint.partitions import bounds_proven, partition_check
 from ansible.module_utils.runbook.lint.plpgsql import changes_schema
 from ansible.module_utils.runbook.lint.safeguards import SAFEGUARDS
-from ansible.module_utils.runbook.lint.series import Series
+from ansible.module_utils.runbook.lint.series import Relation, Series
 from ansible.module_utils.runbook.lint.units import BLOCK, ROUTINE, Action, with_inner
 from pglast import ast
 from pglast.enums import AlterTableType, ConstrType
@@ -53,6 +54,8 @@ _HARMLESS_IN_A_BLOCK = (
 
 _MANY_ROWS = 1000
 """An INSERT or COPY of fewer rows is no load that an index would slow down."""
+
+_TEXTS = ("text", "varchar", "bpchar")
 
 _NO_DATA = re.compile(r"\s+WITH\s+NO\s+DATA\b", re.IGNORECASE)
 
@@ -202,11 +205,38 @@ def early_enum_value(action: Action, series: Series) -> Iterator[Hit]:
         return
     if isinstance(action.node, (ast.CommentStmt, ast.DoStmt, ast.CreateFunctionStmt)):
         return
+    plain = {id(node) for node in _plain_texts(action, series)}
     for node in walk(action.node):
-        value = text_of(node) if isinstance(node, ast.A_Const) else None
+        value = text_of(node) if isinstance(node, ast.A_Const) and id(node) not in plain else None
         if value in series.enum_values:
             yield Hit("enum-value-used-too-early", action, None, {"name": repr(value)})
             return
+
+
+def _plain_texts(action: Action, series: Series) -> Iterator[Node]:
+    """The values that a statement puts into columns of text, where the same word is no value of an enum."""
+    node = action.node
+    for definition in new_columns(action):
+        if type_of(definition.typeName).name in _TEXTS:
+            yield from (item.raw_expr for item in constraints(definition, ConstrType.CONSTR_DEFAULT))
+    if isinstance(node, (ast.InsertStmt, ast.UpdateStmt)):
+        relation = series.relation(relation_name(node.relation))
+        if relation is None:
+            return
+        for name, value in _given(node, relation):
+            column = relation.columns.get(name)
+            if column and column.type and column.type.name in _TEXTS:
+                yield value
+
+
+def _given(node: Node, relation: Relation) -> Iterator[tuple[str, Node]]:
+    """The columns that an INSERT … VALUES or an UPDATE names, each with a value."""
+    if isinstance(node, ast.UpdateStmt):
+        yield from ((target.name, target.val) for target in node.targetList)
+        return
+    names = [target.name for target in node.cols] if node.cols else list(relation.columns)
+    for row in (node.selectStmt and node.selectStmt.valuesLists) or ():
+        yield from zip(names, row)
 
 
 def indexed_before_load(action: Action, series: Series) -> Iterator[Hit]:
