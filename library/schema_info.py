@@ -111,7 +111,9 @@ now:
   type: str
   returned: if O(tables)
 identity:
-  description: What tells this database from every other one, in whatever cluster, until its server is started again.
+  description:
+    - What tells this database from every other one, in whatever cluster; behind C(@) when its server was started, which
+      tells a physical copy from its original.
   type: str
   returned: if O(tables)
 """

@@ -180,11 +180,10 @@ def environments_with(records: Path, own: str, identity: str) -> dict[str, tuple
         by environment the run that says so, and whether the server had been started at the same moment: if not, one
         may be a copy of the other.
     """
-    folders = sorted(folder for folder in records.iterdir() if folder.is_dir()) if records.is_dir() else []
+    folders = records.iterdir() if records.is_dir() else ()
     found: dict[str, tuple[str, bool]] = {}
-    for folder in folders:
-        runs = record.newest_first(folder, record.ROUTINE) if folder.name != own else iter(())
-        known = ((run["id"], _identities(run)) for run in runs)
+    for folder in sorted(one for one in folders if one.is_dir() and one.name != own):
+        known = ((run["id"], _identities(run)) for run in record.newest_first(folder, record.ROUTINE))
         for run, identities in islice((one for one in known if one[1]), _REMEMBERED):
             if any(_same_files(identity, other) for other in identities):
                 found.setdefault(folder.name, (str(run), identity in identities))

@@ -53,6 +53,10 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no ty
             result.update(_decide(params))
         except RunbookError as error:
             result.update(error.details, failed=True, msg=error.message, code=error.code, decision="refused")
+        except OSError as error:
+            said = f"The run records in {error.filename} cannot be read: {error.strerror}. Nothing was changed. "
+            said += "Make them readable, or name another folder in migrate_records_directory."
+            result.update(failed=True, msg=said, code="records", decision="refused")
         return result
 
 

@@ -31,7 +31,6 @@ _value:
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import ansible.module_utils
@@ -130,30 +129,6 @@ def migrated(results: Sequence[Result], outstanding: Sequence[str], host: str) -
     return [presentation.migrated(result, result["database"] in outstanding, host) for result in results]
 
 
-def unvalidated(results: Sequence[Result], environment: str, host: str, directory: str) -> list[str]:
-    """Return the databases in which nothing is pending, and that still have to be validated.
-
-    Parameters:
-        results: results of ``schema_migration``.
-        environment: whose run records to read.
-        host: the inventory host they are on.
-        directory: of all run records, empty for the project's.
-    """
-    from ansible.module_utils.runbook.outstanding import outstanding
-    from ansible.module_utils.runbook.project import runs_directory
-
-    folder = Path(directory or runs_directory(constants.CONFIG_FILE)) / environment
-    versions = {
-        result["database"]: result["version"]
-        for result in results
-        if not result.get("has_changes") and result.get("version") is not None
-    }
-    try:
-        return outstanding(folder, host, versions)
-    except OSError:  # A record never decides about a run.
-        return []
-
-
 class FilterModule:
     """Register the filters."""
 
@@ -165,5 +140,4 @@ class FilterModule:
             "proven": proven,
             "red_validation": red_validation,
             "migrated": migrated,
-            "unvalidated": unvalidated,
         }

@@ -102,6 +102,25 @@ def last_validations(environment: str, host: str, directory: str | None = None) 
     return dict(status.last_validations(_folder(environment, directory), [host])[host])
 
 
+def unvalidated(results: Sequence[Mapping[str, Any]], environment: str, host: str, directory: str) -> list[str]:
+    """Return the databases in which nothing is pending, and that still have to be validated.
+
+    Parameters:
+        results: results of ``schema_migration``.
+    """
+    from ansible.module_utils.runbook.outstanding import outstanding
+
+    versions = {
+        result["database"]: result["version"]
+        for result in results
+        if not result.get("has_changes") and result.get("version") is not None
+    }
+    try:
+        return outstanding(_folder(environment, directory), host, versions)
+    except OSError:  # A record never decides about a run.
+        return []
+
+
 def _folder(environment: str, directory: str | None) -> Path:
     from ansible.module_utils.runbook.project import runs_directory
 
@@ -118,4 +137,5 @@ class FilterModule:
             "status_rows": status_rows,
             "last_run": last_run,
             "last_validations": last_validations,
+            "unvalidated": unvalidated,
         }

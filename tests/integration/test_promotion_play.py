@@ -209,7 +209,9 @@ def test_phases_cannot_be_left_out_by_tags(project: Promotion, database: Any) ->
     assert ask(database, "SELECT 1 FROM pg_class WHERE relname = 'actor'") == []
 
 
-def test_nothing_is_applied_when_the_gate_is_stepped_over(project: Promotion, database: Any) -> None:
+@pytest.mark.parametrize("phase", ["GATE: ask", "BACKUP: have"])
+def test_nothing_is_applied_when_a_phase_is_stepped_over(project: Promotion, database: Any, phase: str) -> None:
+    project.migrate("staging")
     name = project.databases["production"].database
     process = project.start("migrate.yml", "--step", limit="production", db_name=name)
     assert process.stdin and process.stdout
@@ -219,7 +221,7 @@ def test_nothing_is_applied_when_the_gate_is_stepped_over(project: Promotion, da
         if said.endswith("(N)o/(y)es/(c)ontinue: "):
             asked.append(said.rpartition("Perform task: ")[2])
             if len(asked) % 2:  # Ansible repeats each question as a heading once it is answered
-                process.stdin.write("n\n" if "GATE: ask" in asked[-1] else "y\n")
+                process.stdin.write("n\n" if phase in asked[-1] else "y\n")
                 process.stdin.flush()
     run = project.finish(process, code=2)
     assert "Nothing was applied: phase GATE or BACKUP was left out" in run.error["message"], said
